@@ -1,0 +1,21 @@
+"""Predict how peers on a graph train a wide neural network together, without training it.
+
+The ideas, in the order in which data flows through them:
+
+- ``mixing``: a graph becomes a mixing matrix W, with which peers average.
+- ``data`` and ``models``: what each agent knows, and the network they share.
+- ``objectives``: what an agent minimises, and the one switch on which training and prediction must agree.
+- ``algorithms``: DGD, ATC and CTA are one update with W in three places.
+- ``training``: the real thing, nonlinear, step by step.
+- ``linearize``: the network about its common start, in a basis as small as its kernel's rank.
+- ``flows``: the closed forms: the gradient flow at any time, the linear iteration after any count.
+- ``errors`` and ``plots``: how far prediction and observation are apart.
+
+Arrays are float64: importing the package switches JAX to 64-bit.
+"""
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+__version__ = "0.1.0"

@@ -1,0 +1,123 @@
+"""Checks of arguments. Each says what was expected and what came; under a JAX trace values are not known and pass."""
+
+import math
+import operator
+
+import jax
+import numpy as np
+
+
+def array(name, value, shape=None):
+    """Return ``value`` as a floating array of this shape, free of NaN and infinity.
+
+    Parameters
+    ----------
+    name
+        What the message calls it.
+    value
+        Anything array-like. Floating dtypes are kept; integers and booleans become float64.
+    shape
+        One entry an axis: an integer is required, a string names a free axis.
+
+    Raises
+    ------
+    ValueError
+        If it is not numeric, has another shape, or holds NaN or infinity. Under a JAX trace only the shape is known.
+    """
+    if isinstance(value, jax.core.Tracer):
+        result = value
+    else:
+        try:
+            result = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+        if result.dtype.kind not in "fiub":
+            raise ValueError(f"{name} must be real numbers, got dtype {result.dtype}")
+        if result.dtype.kind != "f":
+            result = result.astype(np.float64)
+    if shape is not None:
+        fits = len(shape) == result.ndim and all(
+            isinstance(want, str) or want == have for want, have in zip(shape, result.shape)
+        )
+        if not fits:
+            raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {result.shape}")
+    if isinstance(result, np.ndarray) and not np.isfinite(result).all():
+        bad = int((~np.isfinite(result)).sum())
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {result.size} entries")
+    return result
+
+
+def positive(name, value) -> float:
+    """Return ``value`` as a float, if it is finite and above zero."""
+    number = _real(name, value)
+    if not isinstance(number, jax.core.Tracer) and not number > 0:
+        raise ValueError(f"{name} must be positive, got {number}")
+    return number
+
+
+def nonnegative(name, value) -> float:
+    """Return ``value`` as a float, if it is finite and not below zero."""
+    number = _real(name, value)
+    if not isinstance(number, jax.core.Tracer) and number < 0:
+        raise ValueError(f"{name} must not be negative, got {number}")
+    return number
+
+
+def _real(name, value) -> float:
+    if isinstance(value, jax.core.Tracer):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {number}")
+    return number
+
+
+def count(name, value, minimum=1) -> int:
+    """Return ``value`` as an int, if it is a whole number and at least ``minimum``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    return number
+
+
+def choice(name, value, options):
+    """Return ``options[value]``, or say which names there are."""
+    if not isinstance(value, str) or value not in options:
+        names = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name} must be one of {names}, got {value!r}")
+    return options[value]
+
+
+def times(name, value) -> np.ndarray:
+    """Return a one-dimensional float64 array of times, finite and not negative."""
+    result = np.atleast_1d(array(name, value)).astype(np.float64)
+    if result.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {result.shape}")
+    if (result < 0).any():
+        raise ValueError(f"{name} must not be negative, got {result.min()}")
+    return result
+
+
+def counts(name, value) -> np.ndarray:
+    """Return a one-dimensional integer array of step counts, not negative."""
+    result = np.atleast_1d(np.asarray(value))
+    if result.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole numbers, got {value!r}")
+    return times(name, result).astype(np.int64)
+
+
+def instance(name, value, kind):
+    """Return ``value``, if it is a ``kind``."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+

@@ -1,0 +1,137 @@
+r"""From a graph to the mixing matrix W with which peers average, and to a common start.
+
+In one round agent :math:`q` replaces its parameters by :math:`\sum_r w_{qr}\theta_r` over its neighbours and itself.
+W is doubly stochastic: rows sum to one, so agreement is kept; columns sum to one, so the mean over agents is kept.
+How fast disagreement dies is the spectral gap. Graphs come from networkx.
+
+>>> import networkx as nx
+>>> W = metropolis_hastings(nx.cycle_graph(4))
+>>> W.round(3).tolist()[0]
+[0.333, 0.333, 0.0, 0.333]
+>>> round(spectral_gap(W), 3)
+0.667
+"""
+
+from typing import NamedTuple
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Int
+
+from peerflow import _checks
+
+
+def metropolis_hastings(graph: nx.Graph) -> Float[np.ndarray, "agents agents"]:
+    r"""Return the Metropolis-Hastings mixing matrix of a graph (paper, sec. V; its ref. [28]).
+
+    :math:`w_{qr} = 1/(1 + \max(d_q, d_r))` for neighbours :math:`q \ne r`, with :math:`d` the degree; the diagonal
+    holds what is left, so the matrix is symmetric and doubly stochastic, and its eigenvalues lie in (-1, 1].
+
+    Parameters
+    ----------
+    graph
+        Undirected and connected. Agents are its nodes, in its own order. Edge weights, parallel edges and
+        self-loops are ignored: an agent always counts as its own neighbour.
+
+    Raises
+    ------
+    ValueError
+        If the graph is directed, not connected or empty.
+    """
+    neighbours = _neighbours(graph)
+    Q = len(neighbours)
+    W = np.zeros((Q, Q))
+    for q, near in enumerate(neighbours):
+        for r in near:
+            W[q, r] = 1 / (1 + max(len(near), len(neighbours[r])))
+        W[q, q] = 1 - W[q].sum()
+    return W
+
+
+def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents agents"]:
+    """Return W as a float64 array, after checking that it is doubly stochastic; it need not be symmetric.
+
+    Raises
+    ------
+    ValueError
+        If W is not square (or not ``agents`` by ``agents``), holds NaN or negative entries, or a row or column
+        misses the sum 1 by more than 1e-10.
+    """
+    size = "agents" if agents is None else agents
+    W = _checks.array("W", W, (size, size)).astype(np.float64)
+    if W.shape[0] != W.shape[1]:
+        raise ValueError(f"W must be square, got shape {W.shape}")
+    if W.min() < -1e-12:
+        raise ValueError(f"W must be doubly stochastic, got a negative entry {W.min():.3g}")
+    for axis, what in ((1, "row"), (0, "column")):
+        miss = np.abs(W.sum(axis) - 1)
+        if miss.max() > 1e-10:
+            worst = int(miss.argmax())
+            raise ValueError(f"W must be doubly stochastic, but {what} {worst} sums to {W.sum(axis)[worst]:.6g}")
+    return W
+
+
+def spectral_gap(W) -> float:
+    r"""Return :math:`1 - |\lambda_2|`, with :math:`\lambda_2` W's second largest eigenvalue in modulus.
+
+    Disagreement shrinks at least like :math:`|\lambda_2|^k` over k rounds when W is symmetric. A single agent has
+    nothing to disagree about: its gap is 1.
+    """
+    W = doubly_stochastic(W)
+    if len(W) == 1:
+        return 1.0
+    modulus = np.sort(np.abs(np.linalg.eigvals(W)))
+    return float(1 - modulus[-2])
+
+
+class Synchronisation(NamedTuple):
+    """What max norm synchronisation did, round by round."""
+
+    params: Float[np.ndarray, "rounds+1 agents params"]
+    """Each agent's parameters before the first round and after every round."""
+    origin: Int[np.ndarray, "rounds+1 agents"]
+    """The agent whose initial parameters these are."""
+
+
+def max_norm_synchronisation(theta, graph: nx.Graph) -> Synchronisation:
+    """Make all agents start from the same parameters by local exchanges only (paper, sec. V; its ref. [29]).
+
+    In each round every agent takes, among its neighbours and itself, the parameters of largest Euclidean norm. After
+    as many rounds as the graph's diameter all agents hold the same. This is our reading of a rule that the paper
+    only names. Equal norms go to the agent that comes first, so that ties end in agreement as well.
+
+    Parameters
+    ----------
+    theta
+        Each agent's own parameters, shape (agents, params).
+    graph
+        Undirected and connected, one node an agent.
+    """
+    neighbours = _neighbours(graph)
+    theta = _checks.array("theta", theta, (len(neighbours), "params"))
+    # Rank 0 is the largest norm; a stable sort settles ties by the agents' order.
+    order = np.argsort(-np.linalg.norm(theta, axis=1), kind="stable")
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(len(order))
+    origin = [np.arange(len(neighbours))]
+    for _ in range(nx.diameter(graph)):
+        held = origin[-1]
+        best = [min([held[q], *(held[r] for r in near)], key=rank.__getitem__) for q, near in enumerate(neighbours)]
+        origin.append(np.array(best))
+    origin = np.stack(origin)
+    return Synchronisation(theta[origin], origin)
+
+
+def _neighbours(graph: nx.Graph) -> list[list[int]]:
+    """Return each node's neighbours, without itself, as indices into the graph's node order."""
+    if not isinstance(graph, nx.Graph):
+        raise ValueError(f"graph must be a networkx Graph, got {type(graph).__name__}")
+    if graph.is_directed():
+        raise ValueError("graph must be undirected, got a directed one: use graph.to_undirected()")
+    if len(graph) == 0:
+        raise ValueError("graph must have at least one node, got none")
+    if not nx.is_connected(graph):
+        parts = nx.number_connected_components(graph)
+        raise ValueError(f"graph must be connected, got {parts} components")
+    index = {node: q for q, node in enumerate(graph)}
+    return [sorted({index[other] for other in graph[node]} - {q}) for node, q in index.items()]
