@@ -1,0 +1,160 @@
+r"""The real, nonlinear training of all agents, by (4), (5) or (6): what the predictions are held against.
+
+All agents step together inside one compiled scan. The loss of agent q is its local objective at its own parameters,
+:math:`L_q(\theta_q)`; the global objective at the same parameters, :math:`L(\theta_q)`, is there as well.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from peerflow import _checks, mixing
+from peerflow.algorithms import Algorithm
+from peerflow.data import AgentData
+from peerflow.models import Model
+from peerflow.objectives import LOSSES, gradient_scale
+
+_STEPS_A_SCAN = 1000  # the progress bar moves this often
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training run."""
+
+    losses: Float[np.ndarray, "steps+1 agents"]
+    """Each agent's own objective at its own parameters."""
+    params: Float[np.ndarray, "*time agents params"]
+    """All agents' parameters: (steps+1, agents, params), or (agents, params) if only the final ones were kept."""
+    model: Model
+    agents: AgentData
+    loss: str
+
+    @cached_property
+    def global_losses(self) -> Float[np.ndarray, "*time agents"]:
+        """The global objective at each agent's parameters, wherever these were kept."""
+        x, y = self.agents.pooled()
+        flat = self.params.reshape(-1, self.params.shape[-1])
+        losses = _risks(self.model, LOSSES[self.loss], flat, x.astype(flat.dtype), y.astype(flat.dtype))
+        return np.asarray(losses).reshape(self.params.shape[:-1])
+
+    def outputs(self, x) -> Float[np.ndarray, "*time agents n outputs"]:
+        """Each agent's outputs on inputs (n, N), wherever parameters were kept."""
+        x = _checks.array("x", x, ("n", self.model.inputs))
+        flat = self.params.reshape(-1, self.params.shape[-1])
+        out = jax.lax.map(lambda theta: self.model.forward(theta, jnp.asarray(x, flat.dtype)), flat)
+        return np.asarray(out).reshape(*self.params.shape[:-1], len(x), self.model.outputs)
+
+
+def train(
+    algorithm: Algorithm,
+    model: Model,
+    agents: AgentData,
+    W,
+    theta0,
+    *,
+    step_size: float,
+    steps: int,
+    objective: str = "local",
+    loss: str = "mse",
+    final_only: bool = False,
+    progress: bool | None = None,
+) -> Run:
+    """Train all agents together and record every step.
+
+    Parameters
+    ----------
+    algorithm
+        DGD, ATC or CTA.
+    W
+        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
+    theta0
+        The common start (params,), or one row an agent (agents, params). Its dtype is the run's.
+    step_size, steps
+        The paper's eta, and the number of updates.
+    objective
+        ``"local"``: each agent follows the gradient of its own objective, as in (4)-(6). ``"global"``: that
+        gradient divided by Q, as in (7).
+    loss
+        ``"mse"`` (half the squared error, the paper's), ``"cross_entropy"`` or ``"binary_cross_entropy"``.
+    final_only
+        Keep the last parameters only; losses are recorded all the same.
+    progress
+        Show a progress bar: True, False, or None for only in a terminal. It appears after two seconds.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, W is not doubly stochastic, a number is out of range, a name is unknown, or
+        anything holds NaN.
+    """
+    algorithm = _checks.instance("algorithm", algorithm, Algorithm)
+    theta = _start(theta0, model, agents)
+    W = jnp.asarray(mixing.doubly_stochastic(W, agents.agents), theta.dtype)
+    steps = _checks.count("steps", steps, minimum=0)
+    scaled = _checks.positive("step_size", step_size) * gradient_scale(objective, agents.agents)
+    loss_fn = _checks.choice("loss", loss, LOSSES)
+    x, y = jnp.asarray(agents.x, theta.dtype), jnp.asarray(agents.y, theta.dtype)
+
+    losses, params = [_local_risks(model, loss_fn, theta, x, y)[None]], [theta[None]]
+    with tqdm(total=steps, desc=algorithm.name, delay=2, disable=None if progress is None else not progress) as bar:
+        for start in range(0, steps, _STEPS_A_SCAN):
+            length = min(_STEPS_A_SCAN, steps - start)
+            theta, (some_losses, some_params) = _scan(
+                algorithm, model, loss_fn, length, not final_only, W, x, y, theta, jnp.asarray(scaled, theta.dtype)
+            )
+            losses.append(np.asarray(some_losses))
+            params.append(None if final_only else np.asarray(some_params))
+            bar.update(length)
+    kept = np.asarray(theta) if final_only else np.concatenate(params)
+    return Run(np.concatenate(losses), kept, model, agents, loss)
+
+
+def _start(theta0, model, agents):
+    """Return all agents' initial parameters, one row each."""
+    _checks.instance("model", model, Model)
+    _checks.instance("agents", agents, AgentData)
+    for name, have, want in (
+        ("inputs", agents.x.shape[2], model.inputs),
+        ("outputs", agents.y.shape[2], model.outputs),
+    ):
+        if have != want:
+            raise ValueError(f"the model has {want} {name}, but the agents' data have {have}")
+    theta = _checks.array("theta0", theta0)
+    if theta.shape not in ((model.size,), (agents.agents, model.size)):
+        raise ValueError(
+            f"theta0 must have shape ({model.size},) or ({agents.agents}, {model.size}), got {theta.shape}"
+        )
+    return jnp.broadcast_to(jnp.asarray(theta), (agents.agents, model.size))
+
+
+def _risk(model, loss_fn, theta, x, y):
+    """Return the mean loss of parameters (P,) over samples."""
+    return jnp.mean(loss_fn(model.forward(theta, x), y))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _local_risks(model, loss_fn, theta, x, y):
+    return jax.vmap(partial(_risk, model, loss_fn))(theta, x, y)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _risks(model, loss_fn, thetas, x, y):
+    """Return the mean loss of many parameter vectors over the same samples."""
+    return jax.lax.map(lambda theta: _risk(model, loss_fn, theta, x, y), thetas)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _scan(algorithm, model, loss_fn, length, keep, W, x, y, theta, step_size):
+    """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters after each step."""
+    gradients = jax.vmap(jax.grad(partial(_risk, model, loss_fn)))
+
+    def step(theta, _):
+        theta = algorithm.update(W, theta, lambda at: gradients(at, x, y), step_size)
+        return theta, (_local_risks(model, loss_fn, theta, x, y), theta if keep else None)
+
+    return jax.lax.scan(step, theta, length=length)
