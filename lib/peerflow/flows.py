@@ -1,0 +1,236 @@
+r"""Closed forms of the linearised dynamics: the gradient flow (12)-(14), and the iteration itself.
+
+In the reduced basis, with :math:`z` one row an agent, :math:`r_q = f_0 - y` on agent q's data, and
+:math:`c = \eta/D` (objective ``"local"``) or :math:`\eta/(DQ)` (``"global"``), every algorithm has
+
+.. math:: A = (W - I) \otimes I - c\, B \Psi C, \qquad u = -c\, B\, [F_q^\top r_q]_q, \qquad
+    \Psi = \mathrm{blockdiag}(F_q^\top F_q),
+
+and from the common start :math:`z = 0`
+
+.. math:: \text{flow (14):}\quad z(t) = t\,\varphi_1(tA)\,u, \qquad
+    \text{iteration:}\quad z_k = \sum_{j<k} (I + A)^j u.
+
+A is singular as a rule, so neither may divide by it. For symmetric W both are sums over real modes
+(:class:`_Modes`); otherwise exact propagators are multiplied (:class:`_Stepper`).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float
+
+from peerflow import _checks, mixing
+from peerflow.algorithms import Algorithm
+from peerflow.linearize import Linearization
+from peerflow.objectives import gradient_scale
+
+# Below this smallest eigenvalue of I - c Psi its inverse square root would cost more than three digits.
+_DEFINITE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The predicted state of every agent at some times."""
+
+    lin: Linearization
+    times: Float[np.ndarray, "time"]
+    """Times, or step counts; one step of the algorithm is one unit of time."""
+    coefficients: Float[np.ndarray, "time agents rank"]
+    """z: each agent's displacement from the common start in the reduced basis."""
+
+    @cached_property
+    def losses(self) -> Float[np.ndarray, "time agents"]:
+        """Each agent's own objective at its own parameters, in the linear model."""
+        moved = np.einsum("qir,tqr->tqi", self.lin.features, self.coefficients, optimize=True)
+        return ((self.lin.residuals0 + moved) ** 2).sum(-1) / (2 * self.lin.agents.samples)
+
+    @cached_property
+    def global_losses(self) -> Float[np.ndarray, "time agents"]:
+        """The global objective at each agent's parameters, in the linear model."""
+        features = self.lin.features.reshape(-1, self.lin.rank)
+        residuals = self.lin.residuals0.reshape(-1) + self.coefficients @ features.T
+        return (residuals**2).sum(-1) / (2 * self.lin.agents.agents * self.lin.agents.samples)
+
+    def params(self) -> Float[np.ndarray, "time agents params"]:
+        """Return every agent's parameters."""
+        return self.lin.theta0 + self.coefficients @ self.lin.basis.T
+
+    def outputs(self, x) -> Float[np.ndarray, "time agents n outputs"]:
+        """Return every agent's linear-model outputs on inputs (n, N)."""
+        start, jacobian = self.lin.expand(x)
+        return start + np.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """The linearised dynamics of one algorithm. Nothing is trained: ask for any time or step count."""
+
+    algorithm: Algorithm
+    lin: Linearization
+    W: Float[np.ndarray, "agents agents"]
+    scale: float
+    """c: the constant in front of the gradient, step_size / D, or / (D Q)."""
+
+    def at(self, times) -> Trajectory:
+        """Return the gradient flow, (14), at these times, each finite and not negative."""
+        times = _checks.times("times", times)
+        return Trajectory(self.lin, times, self._solution.at(times))
+
+    def after(self, counts) -> Trajectory:
+        """Return the linearised iteration after these numbers of steps: what training would give, were f linear."""
+        counts = _checks.counts("counts", counts)
+        return Trajectory(self.lin, counts.astype(float), self._solution.after(counts))
+
+    @cached_property
+    def _solution(self) -> "_Modes | _Stepper":
+        psi, pull = gram(self.lin, self.scale)
+        W, algorithm = self.W, self.algorithm
+        if np.allclose(W, W.T, rtol=0, atol=1e-14):
+            if algorithm.mixes_gradient == algorithm.mixes_point:
+                A = state_matrix(algorithm, W, psi)
+                return _Modes(A, _outer(algorithm, W) @ -pull, np.eye(len(W)))
+            eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
+            if eigenvalues.min() > _DEFINITE:
+                return _congruent(algorithm, W, pull, eigenvalues, vectors)
+        return _Stepper(state_matrix(algorithm, W, psi), _outer(algorithm, W) @ -pull)
+
+
+def predict(algorithm: Algorithm, lin: Linearization, W, *, step_size: float, objective: str = "local") -> Dynamics:
+    """Predict how all agents train from a common start, in closed form.
+
+    Parameters
+    ----------
+    algorithm
+        DGD, ATC or CTA.
+    lin
+        The model about that start, from :func:`peerflow.linearize.linearize`.
+    W
+        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
+    step_size, objective
+        As in :func:`peerflow.training.train`; give both the same.
+
+    Raises
+    ------
+    ValueError
+        If W does not fit or is not doubly stochastic, step_size is not positive or objective is unknown.
+    """
+    _checks.instance("algorithm", algorithm, Algorithm)
+    _checks.instance("lin", lin, Linearization)
+    W = mixing.doubly_stochastic(W, lin.agents.agents)
+    scale = gradient_scale(objective, len(W)) * _checks.positive("step_size", step_size) / lin.agents.samples
+    return Dynamics(algorithm, lin, W, scale)
+
+
+def gram(lin: Linearization, scale: float) -> tuple[Float[np.ndarray, "agents r r"], Float[np.ndarray, "agents r"]]:
+    """Return c Psi as one block an agent, and c F_q^T r_q: the gradient is their affine function of z."""
+    psi = scale * np.einsum("qir,qis->qrs", lin.features, lin.features, optimize=True)
+    return psi, scale * np.einsum("qir,qi->qr", lin.features, lin.residuals0)
+
+
+def state_matrix(algorithm: Algorithm, W, psi: Float[np.ndarray, "agents r r"]) -> Float[np.ndarray, "Qr Qr"]:
+    """Return A of (12a)-(12c) in the reduced basis, from W and the blocks of c Psi."""
+    psi = _checks.array("psi", psi, ("agents", "rank", "rank"))
+    W = mixing.doubly_stochastic(W, len(psi))
+    Q, r = psi.shape[:2]
+    inner = W if algorithm.mixes_point else np.eye(Q)
+    blocks = -np.einsum("qs,sij,sp->qipj", _outer(algorithm, W), psi, inner, optimize=True)
+    diagonal = np.arange(r)
+    blocks[:, diagonal, :, diagonal] += W - np.eye(Q)
+    return blocks.reshape(Q * r, Q * r)
+
+
+def phi_1(x):
+    r"""Return :math:`\varphi_1(x) = (e^x - 1)/x`, and 1 at zero: (14)'s integral is :math:`t\,\varphi_1(tA)`."""
+    x = np.asarray(x, dtype=np.float64)
+    return np.divide(np.expm1(x), x, out=np.ones_like(x), where=x != 0)
+
+
+def geometric(eigenvalue, count):
+    r"""Return :math:`\sum_{j<k} (1 + \lambda)^j = ((1+\lambda)^k - 1)/\lambda`, and k at zero: phi_1's counterpart."""
+    x, k = np.broadcast_arrays(np.asarray(eigenvalue, dtype=np.float64), np.asarray(count, dtype=np.float64))
+    # Near zero the power is close to one and the difference would cancel.
+    near = x > -0.5
+    grown = np.where(near, np.expm1(k * np.log1p(np.where(near, x, 0.0))), (1 + x) ** k - 1)
+    return np.divide(grown, x, out=k.copy(), where=x != 0)
+
+
+def _outer(algorithm, W):
+    return W if algorithm.mixes_gradient else np.eye(len(W))
+
+
+def _congruent(algorithm, W, pull, eigenvalues, vectors) -> "_Modes":
+    """Return the solution of ATC or CTA for symmetric W and positive definite G = I - c Psi.
+
+    CTA has A = G W - I. With L the square root of G and z = L y, the matrix becomes L W L - I, which is symmetric.
+    From a common start ATC is W times CTA.
+    """
+    Q, r = pull.shape
+    root = np.einsum("qij,qj,qkj->qik", vectors, np.sqrt(eigenvalues), vectors, optimize=True)
+    inverse = np.einsum("qij,qj,qkj->qik", vectors, 1 / np.sqrt(eigenvalues), vectors, optimize=True)
+    A = np.einsum("qij,qp,pjk->qipk", root, W, root, optimize=True).reshape(Q * r, Q * r) - np.eye(Q * r)
+    pushed = -np.einsum("qij,qj->qi", inverse, pull)
+    return _Modes(A, pushed, W if algorithm.mixes_gradient else np.eye(Q), root)
+
+
+class _Modes:
+    """The solution for a symmetric state matrix: every mode grows by its own scalar function."""
+
+    def __init__(self, A, u, mix, root=None):
+        self.shape = u.shape
+        self.mix, self.root = mix, root
+        self.eigenvalues, self.vectors = scipy.linalg.eigh(A, overwrite_a=True, driver="evd")
+        self.weights = self.vectors.T @ u.reshape(-1)
+
+    def at(self, times):
+        t = times[:, None]
+        with np.errstate(over="ignore"):
+            return self._synthesise(t * phi_1(t * self.eigenvalues))
+
+    def after(self, counts):
+        with np.errstate(over="ignore"):
+            return self._synthesise(geometric(self.eigenvalues, counts[:, None]))
+
+    def _synthesise(self, growth):
+        y = ((growth * self.weights) @ self.vectors.T).reshape(-1, *self.shape)
+        if self.root is not None:
+            y = np.einsum("qij,tqj->tqi", self.root, y, optimize=True)
+        return self.mix @ y
+
+
+class _Stepper:
+    """The solution for any state matrix: exact propagators over the gaps between times, multiplied in order.
+
+    The augmented matrix [[A, u], [0, 0]] carries the constant input along, so nothing is inverted.
+    """
+
+    def __init__(self, A, u):
+        self.shape = u.shape
+        self.augmented = np.zeros((u.size + 1, u.size + 1))
+        self.augmented[:-1, :-1] = A
+        self.augmented[:-1, -1] = u.reshape(-1)
+
+    def at(self, times):
+        return self._walk(times, lambda gap: scipy.linalg.expm(gap * self.augmented))
+
+    def after(self, counts):
+        step = np.eye(len(self.augmented)) + self.augmented
+        return self._walk(counts, lambda gap: np.linalg.matrix_power(step, int(gap)))
+
+    def _walk(self, times, propagator):
+        order, place = np.unique(times, return_inverse=True)
+        state = np.zeros(len(self.augmented))
+        state[-1] = 1.0
+        now, cache, states = 0, {}, []
+        for time in order:
+            # A grid's gaps differ in the last digit; twelve digits keep one propagator for all of them.
+            gap = float(f"{time - now:.12g}")
+            if gap not in cache:
+                cache[gap] = propagator(gap)
+            with np.errstate(over="ignore", invalid="ignore"):
+                state = cache[gap] @ state
+            states.append(state[:-1].reshape(self.shape))
+            now = time
+        return np.array(states).reshape(-1, *self.shape)[place]
