@@ -4,6 +4,7 @@ All agents step together inside one compiled scan. The loss of agent q is its lo
 :math:`L_q(\theta_q)`; the global objective at the same parameters, :math:`L(\theta_q)`, is there as well.
 """
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
@@ -101,7 +102,10 @@ def train(
     x, y = jnp.asarray(agents.x, theta.dtype), jnp.asarray(agents.y, theta.dtype)
 
     losses, params = [_local_risks(model, loss_fn, theta, x, y)[None]], [theta[None]]
-    with tqdm(total=steps, desc=algorithm.name, delay=2, disable=None if progress is None else not progress) as bar:
+    if progress is None:
+        # A notebook kernel also calls its stderr a terminal, but replaces the stream.
+        progress = sys.stderr is sys.__stderr__ and sys.stderr.isatty()
+    with tqdm(total=steps, desc=algorithm.name, delay=2, disable=not progress) as bar:
         for start in range(0, steps, _STEPS_A_SCAN):
             length = min(_STEPS_A_SCAN, steps - start)
             theta, (some_losses, some_params) = _scan(

@@ -1,0 +1,154 @@
+r"""Prediction against observation: train, predict in both ways, and say how far apart they are.
+
+Two predictions stand beside every run: the gradient flow (14) at t = k, which is the paper's, and the linearised
+iteration after k steps. The first errs by the discretisation and by the linearisation, the second by the linearisation
+alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from IPython.display import Markdown
+from jaxtyping import Float
+
+from peerflow import _checks
+from peerflow.algorithms import Algorithm
+from peerflow.flows import Trajectory, predict
+from peerflow.linearize import Linearization
+from peerflow.training import Run, train
+
+# Differences below this are rounding; what is printed must not depend on them.
+ROUNDING = 1e-10
+
+
+class Errors(NamedTuple):
+    """The largest relative errors of a prediction over all agents and steps."""
+
+    loss: float
+    """Of the agents' losses: the largest |predicted - observed| / observed."""
+    params: float
+    """Of the parameters: the largest distance from the observed ones, over the largest distance these moved."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One training run and its two predictions at every step."""
+
+    run: Run
+    flow: Trajectory
+    """The gradient flow at t = 0, 1, ..., steps."""
+    exact: Trajectory
+    """The linearised iteration after 0, 1, ..., steps steps."""
+
+    @cached_property
+    def errors(self) -> dict[str, Errors]:
+        """The largest errors of both predictions, by name."""
+        return {name: largest_errors(self.run, getattr(self, name)) for name in ("flow", "exact")}
+
+
+def compare(
+    algorithm: Algorithm, lin: Linearization, W, *, step_size: float, steps: int, objective: str = "local"
+) -> Comparison:
+    """Train the model of ``lin`` from its start, and predict the same steps twice. Arguments as in ``train``."""
+    _checks.instance("lin", lin, Linearization)
+    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
+    run = train(
+        algorithm, lin.model, lin.agents, W, lin.theta0, step_size=step_size, steps=steps, objective=objective
+    )
+    ks = np.arange(steps + 1)
+    return Comparison(run, dynamics.at(ks), dynamics.after(ks))
+
+
+def loss_errors(run: Run, prediction: Trajectory) -> Float[np.ndarray, "steps+1 agents"]:
+    """Return |predicted - observed| / observed of every agent's loss at every step.
+
+    Raises
+    ------
+    ValueError
+        If the prediction is not at the run's steps 0, 1, ..., or an observed loss is zero.
+    """
+    _match(run, prediction)
+    if (run.losses == 0).any():
+        raise ValueError("relative errors need observed losses above zero, got a loss of exactly 0")
+    return np.abs(prediction.losses - run.losses) / run.losses
+
+
+def largest_errors(run: Run, prediction: Trajectory) -> Errors:
+    """Return the largest relative errors over all agents and steps; see :class:`Errors`.
+
+    The parameters' error is measured against how far they moved, not against their norm: a wide network hardly
+    moves, and any prediction would look good beside its norm.
+    """
+    loss = float(loss_errors(run, prediction).max())
+    if run.params.ndim != 3:
+        raise ValueError("the run kept its final parameters only: train with final_only=False")
+    away = np.linalg.norm(prediction.params() - run.params, axis=-1).max(axis=0)
+    moved = np.linalg.norm(run.params - run.params[0], axis=-1).max(axis=0)
+    if (moved == 0).any():
+        raise ValueError("errors relative to how far parameters moved need parameters that move, got none")
+    return Errors(loss, float((away / moved).max()))
+
+
+def error_table(comparisons: Mapping[str, Comparison], first: str = "") -> Markdown:
+    """Return a table of the largest relative errors, one row a comparison.
+
+    What is below 1e-10 is rounding and is printed as such.
+    """
+    if not comparisons:
+        raise ValueError("comparisons must hold at least one, got none")
+    rows = [
+        f"| {first} | loss, flow | loss, discrete | parameters, flow | parameters, discrete |",
+        "|:--|--:|--:|--:|--:|",
+    ]
+    for name, comparison in comparisons.items():
+        flow, exact = comparison.errors["flow"], comparison.errors["exact"]
+        cells = map(format_error, (flow.loss, exact.loss, flow.params, exact.params))
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return Markdown("\n".join(rows))
+
+
+def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> Markdown:
+    """Return a table of what repeated experiments gave, smallest to largest, one row a group.
+
+    The start is the mean loss of all agents before the first step, the fall its relative decrease over the run, the
+    rest the largest relative errors of :class:`Errors`.
+    """
+    if not groups or not all(groups.values()):
+        raise ValueError("groups must hold at least one comparison each, got none")
+    columns = ("start", "fall", "loss, flow", "loss, discrete", "parameters, flow", "parameters, discrete")
+    rows = [f"| {first} | {' | '.join(columns)} |", f"|:--|{'--:|' * len(columns)}"]
+    for name, comparisons in groups.items():
+        means = [comparison.run.losses.mean(axis=1) for comparison in comparisons]
+        ranges = [
+            _range((mean[0] for mean in means), "{:.2f}"),
+            _range((1 - mean[-1] / mean[0] for mean in means), "{:.0%}"),
+            *(
+                _range((getattr(c.errors[kind], what) for c in comparisons), "{:.2%}")
+                for what in ("loss", "params")
+                for kind in ("flow", "exact")
+            ),
+        ]
+        rows.append(f"| {name} | {' | '.join(ranges)} |")
+    return Markdown("\n".join(rows))
+
+
+def _range(values, form):
+    values = list(values)
+    return f"{form.format(min(values))} to {form.format(max(values))}"
+
+
+def format_error(error: float) -> str:
+    """Return an error with two digits, or as below rounding."""
+    error = _checks.nonnegative("error", error)
+    return f"< {ROUNDING:.0e}" if error < ROUNDING else f"{error:.1e}"
+
+
+def _match(run, prediction):
+    if not np.array_equal(prediction.times, np.arange(len(run.losses))):
+        raise ValueError(
+            f"the prediction must be at the run's steps 0, 1, ..., {len(run.losses) - 1}, "
+            f"got {len(prediction.times)} times from {prediction.times.min():g} to {prediction.times.max():g}"
+        )

@@ -1,0 +1,102 @@
+"""Pictures: one colour an agent, solid for what was observed, dashed for what was predicted."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from peerflow import _checks
+from peerflow.compare import Comparison
+
+# Okabe and Ito's colours, told apart by readers with any colour vision.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D3B", "#000000")
+STYLE = {
+    "figure.dpi": 110,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+# Errors below this are rounding, and are drawn here: what is below differs from machine to machine.
+_FLOOR = 1e-12
+
+
+def agent_colours(agents: int) -> list:
+    """Return one colour an agent."""
+    agents = _checks.count("agents", agents)
+    if agents <= len(_COLOURS):
+        return list(_COLOURS[:agents])
+    return list(plt.get_cmap("viridis")(np.linspace(0, 1, agents)))
+
+
+def loss_curves(comparisons: Mapping[str, Comparison], *, kind: str = "local", xscale: str = "linear") -> Figure:
+    """Draw observed and predicted losses of every agent, with the relative errors beneath; one column each.
+
+    Parameters
+    ----------
+    comparisons
+        What to draw, by title.
+    kind
+        ``"local"``: each agent's own objective at its own parameters; ``"global"``: the global objective there.
+    xscale
+        ``"linear"``, or ``"log"`` where most happens in the first steps; it leaves out k = 0.
+    """
+    attribute = _checks.choice("kind", kind, {"local": "losses", "global": "global_losses"})
+    label = {"local": r"loss $L_q(\theta_q)$", "global": r"loss $L(\theta_q)$"}[kind]
+    _checks.choice("xscale", xscale, {"linear": None, "log": None})
+    if not comparisons:
+        raise ValueError("comparisons must hold at least one, got none")
+    columns = len(comparisons)
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(
+            2,
+            columns,
+            figsize=(6.4, 5.0) if columns == 1 else (8.4, 4.8),
+            sharex=True,
+            sharey="row",
+            squeeze=False,
+            layout="constrained",
+            height_ratios=(3, 2),
+        )
+        for (title, comparison), (top, bottom) in zip(comparisons.items(), axes.T):
+            _draw_losses(top, comparison, attribute, first=1 if xscale == "log" else 0)
+            _draw_errors(bottom, comparison, attribute)
+            top.set_title(title)
+            bottom.set_xlabel("iteration k")
+            bottom.set_xscale(xscale)
+        axes[0, 0].set_ylabel(label)
+        axes[1, 0].set_ylabel("relative error")
+        fig.legend(handles=_legend(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def _draw_losses(ax, comparison, attribute, first):
+    observed, predicted = getattr(comparison.run, attribute)[first:], getattr(comparison.flow, attribute)[first:]
+    steps = np.arange(first, first + len(observed))
+    for q, colour in enumerate(agent_colours(observed.shape[1])):
+        ax.plot(steps, observed[:, q], color=colour, linewidth=3, alpha=0.4)
+        ax.plot(steps, predicted[:, q], color=colour, linewidth=1.2, linestyle="--")
+
+
+def _draw_errors(ax, comparison, attribute):
+    """Draw the relative errors from the first step on; at k = 0 there is none."""
+    observed = getattr(comparison.run, attribute)[1:]
+    steps = np.arange(1, len(observed) + 1)
+    for prediction, style in ((comparison.flow, "--"), (comparison.exact, ":")):
+        error = np.maximum(np.abs(getattr(prediction, attribute)[1:] - observed) / observed, _FLOOR)
+        for q, colour in enumerate(agent_colours(observed.shape[1])):
+            ax.plot(steps, error[:, q], color=colour, linewidth=1.2, linestyle=style)
+    ax.set_yscale("log")
+
+
+def _legend():
+    return [
+        Line2D([], [], color="0.3", linewidth=3, alpha=0.4, label="observed"),
+        Line2D([], [], color="0.3", linewidth=1.2, linestyle="--", label="gradient flow, predicted"),
+        Line2D([], [], color="0.3", linewidth=1.2, linestyle=":", label="discrete solution, predicted"),
+    ]
