@@ -1,0 +1,126 @@
+"""Errors between a run and its predictions, against plain loops and made-up numbers."""
+
+import math
+import re
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from peerflow import compare as compare_module
+from peerflow import data, mixing, models
+from peerflow.algorithms import DGD
+from peerflow.compare import Comparison, compare, error_table, format_error, largest_errors, loss_errors, range_table
+from peerflow.flows import predict
+from peerflow.linearize import linearize
+from peerflow.training import train
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def lin():
+    agents = data.half_moons(agents=3, samples=4, seed=1)
+    model = models.mlp(inputs=2, widths=(8,), outputs=1)
+    return linearize(model, agents, model.init(0))
+
+
+@pytest.fixture(scope="module")
+def W():
+    return mixing.metropolis_hastings(nx.path_graph(3))
+
+
+@pytest.fixture(scope="module")
+def comparison(lin, W):
+    return compare(DGD, lin, W, step_size=0.5, steps=STEPS)
+
+
+def test_compare_is_train_and_predict_with_the_same_arguments(lin, W):
+    got = compare(DGD, lin, W, step_size=0.5, steps=STEPS, objective="global")
+    run = train(DGD, lin.model, lin.agents, W, lin.theta0, step_size=0.5, steps=STEPS, objective="global")
+    dynamics = predict(DGD, lin, W, step_size=0.5, objective="global")
+    np.testing.assert_array_equal(got.run.params, run.params)
+    np.testing.assert_array_equal(got.flow.coefficients, dynamics.at(np.arange(STEPS + 1.0)).coefficients)
+    np.testing.assert_array_equal(got.exact.coefficients, dynamics.after(np.arange(STEPS + 1)).coefficients)
+
+
+def test_errors_equal_plain_loops(comparison):
+    run = comparison.run
+    for prediction, got in ((comparison.flow, comparison.errors["flow"]), (comparison.exact, comparison.errors["exact"])):
+        loss, params = 0.0, 0.0
+        predicted = prediction.params()
+        for q in range(3):
+            away, moved = 0.0, 0.0
+            for k in range(STEPS + 1):
+                observed = run.losses[k, q]
+                loss = max(loss, abs(prediction.losses[k, q] - observed) / observed)
+                away = max(away, math.dist(predicted[k, q], run.params[k, q]))
+                moved = max(moved, math.dist(run.params[k, q], run.params[0, q]))
+            params = max(params, away / moved)
+        assert got.loss == pytest.approx(loss, rel=1e-12)
+        assert got.params == pytest.approx(params, rel=1e-12)
+        assert loss_errors(run, prediction).max() == got.loss
+
+
+def test_the_discrete_solution_of_an_affine_model_has_no_error_and_the_flow_has():
+    agents = data.half_moons(agents=3, samples=4, seed=1)
+    model = models.affine(inputs=2, outputs=1)
+    lin = linearize(model, agents, np.zeros(model.size))
+    errors = compare(DGD, lin, np.full((3, 3), 1 / 3), step_size=0.3, steps=20).errors
+    assert errors["exact"].loss < 1e-12 and errors["exact"].params < 1e-12
+    assert errors["flow"].loss > 1e-2
+
+
+def test_tables_hold_the_numbers(comparison):
+    flow, exact = comparison.errors["flow"], comparison.errors["exact"]
+    row = error_table({"path": comparison}, first="graph").data.splitlines()[2]
+    assert row == f"| path | {flow.loss:.1e} | {exact.loss:.1e} | {flow.params:.1e} | {exact.params:.1e} |"
+
+    mean = comparison.run.losses.mean(axis=1)
+    row = range_table({"path": [comparison, comparison]}).data.splitlines()[2]
+    assert f"| {mean[0]:.2f} to {mean[0]:.2f} | {1 - mean[-1] / mean[0]:.0%} to" in row
+    assert re.findall(r"[\d.]+(?=%)", row)[2:] == [
+        f"{100 * x:.2f}" for x in (flow.loss, exact.loss, flow.params, exact.params) for _ in range(2)
+    ]
+
+
+def test_a_range_runs_from_the_smallest_to_the_largest(lin, W, comparison):
+    other = compare(DGD, lin, W, step_size=0.1, steps=STEPS)
+    low, high = sorted(c.errors["flow"].loss for c in (comparison, other))
+    assert f"{low:.2%} to {high:.2%}" in range_table({"path": [comparison, other]}).data
+
+
+@pytest.mark.parametrize(("error", "text"), [(0.0, "< 1e-10"), (9.9e-11, "< 1e-10"), (1e-10, "1.0e-10"), (0.25, "2.5e-01")])
+def test_rounding_is_printed_as_such(error, text):
+    assert format_error(error) == text
+
+
+def test_bad_input(lin, W, comparison):
+    run = comparison.run
+    dynamics = predict(DGD, lin, W, step_size=0.5)
+    with pytest.raises(ValueError, match=r"steps 0, 1, \.\.\., 5, got 5 times from 0 to 4"):
+        loss_errors(run, dynamics.after(np.arange(STEPS)))
+    with pytest.raises(ValueError, match="steps 0, 1"):
+        largest_errors(run, dynamics.at(np.arange(STEPS + 1) / 2))
+    final = train(DGD, lin.model, lin.agents, W, lin.theta0, step_size=0.5, steps=STEPS, final_only=True)
+    with pytest.raises(ValueError, match="final_only=False"):
+        largest_errors(final, comparison.flow)
+    still = train(DGD, lin.model, lin.agents, W, lin.theta0, step_size=0.5, steps=0)
+    with pytest.raises(ValueError, match="parameters that move"):
+        largest_errors(still, dynamics.after([0]))
+    with pytest.raises(ValueError, match="lin must be a Linearization, got Model"):
+        compare(DGD, lin.model, W, step_size=0.5, steps=STEPS)
+    with pytest.raises(ValueError, match="steps must be a whole number, got 2.5"):
+        compare(DGD, lin, W, step_size=0.5, steps=2.5)
+    for table, empty in ((error_table, {}), (range_table, {}), (range_table, {"path": []})):
+        with pytest.raises(ValueError, match="at least one"):
+            table(empty)
+    with pytest.raises(ValueError, match="must not be negative"):
+        format_error(-1.0)
+
+
+def test_a_loss_of_zero_has_no_relative_error(lin, comparison):
+    run = comparison.run
+    zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.model, run.agents, run.loss)
+    with pytest.raises(ValueError, match="above zero"):
+        Comparison(zero, comparison.flow, comparison.exact).errors

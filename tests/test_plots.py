@@ -1,0 +1,73 @@
+"""Pictures show the numbers they are given, in the colours and styles the text names."""
+
+import matplotlib
+import networkx as nx
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from peerflow import data, mixing, models, plots
+from peerflow.algorithms import DGD
+from peerflow.compare import compare
+from peerflow.linearize import linearize
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    agents = data.half_moons(agents=3, samples=4, seed=1)
+    model = models.mlp(inputs=2, widths=(8,), outputs=1)
+    lin = linearize(model, agents, model.init(0))
+    return compare(DGD, lin, mixing.metropolis_hastings(nx.path_graph(3)), step_size=0.5, steps=5)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("local", "losses"), ("global", "global_losses")])
+@pytest.mark.parametrize(("xscale", "first"), [("linear", 0), ("log", 1)])
+def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
+    fig = plots.loss_curves({"path": comparison}, kind=kind, xscale=xscale)
+    top, bottom = fig.axes
+    observed, flow = getattr(comparison.run, attribute), getattr(comparison.flow, attribute)
+    exact = getattr(comparison.exact, attribute)
+    for q, (solid, dashed) in enumerate(zip(top.lines[::2], top.lines[1::2])):
+        assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+        assert solid.get_color() == dashed.get_color() == plots.agent_colours(3)[q]
+        np.testing.assert_array_equal(solid.get_xdata(), np.arange(first, 6))
+        np.testing.assert_array_equal(solid.get_ydata(), observed[first:, q])
+        np.testing.assert_array_equal(dashed.get_ydata(), flow[first:, q])
+    assert len(top.lines) == 6 and len(bottom.lines) == 6
+    for q in range(3):
+        for line, predicted, style in ((bottom.lines[q], flow, "--"), (bottom.lines[3 + q], exact, ":")):
+            assert line.get_linestyle() == style
+            wanted = np.maximum(np.abs(predicted - observed) / observed, 1e-12)[1:, q]
+            np.testing.assert_allclose(line.get_ydata(), wanted, rtol=1e-12)
+    assert top.get_title() == "path" and bottom.get_xlabel() == "iteration k" and bottom.get_xscale() == xscale
+
+
+def test_one_column_a_comparison(comparison):
+    fig = plots.loss_curves({"one": comparison, "two": comparison})
+    assert [ax.get_title() for ax in fig.axes[:2]] == ["one", "two"]
+
+
+@pytest.mark.parametrize("agents", [1, 8, 9, 40])
+def test_every_agent_has_its_own_colour(agents):
+    colours = [matplotlib.colors.to_hex(colour) for colour in plots.agent_colours(agents)]
+    assert len(set(colours)) == agents
+
+
+def test_bad_input(comparison):
+    with pytest.raises(ValueError, match="kind must be one of 'local', 'global', got 'mean'"):
+        plots.loss_curves({"path": comparison}, kind="mean")
+    with pytest.raises(ValueError, match="xscale must be one of"):
+        plots.loss_curves({"path": comparison}, xscale="symlog")
+    with pytest.raises(ValueError, match="at least one"):
+        plots.loss_curves({})
+    with pytest.raises(ValueError, match="agents must be at least 1, got 0"):
+        plots.agent_colours(0)
