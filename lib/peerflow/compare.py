@@ -28,7 +28,7 @@ class Errors(NamedTuple):
     """The largest relative errors of a prediction over all agents and steps."""
 
     loss: float
-    """Of the agents' losses: the largest |predicted - observed| / observed."""
+    """Of the losses: the largest difference between prediction and observation, over the observed loss."""
     params: float
     """Of the parameters: the largest distance from the observed ones, over the largest distance these moved."""
 
@@ -63,7 +63,7 @@ def compare(
 
 
 def loss_errors(run: Run, prediction: Trajectory) -> Float[np.ndarray, "steps+1 agents"]:
-    """Return |predicted - observed| / observed of every agent's loss at every step.
+    """Return the relative error of every agent's predicted loss at every step, over the observed loss.
 
     Raises
     ------
