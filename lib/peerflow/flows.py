@@ -18,6 +18,8 @@ A is singular as a rule, so neither may divide by it. For symmetric W both are s
 from dataclasses import dataclass
 from functools import cached_property
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
@@ -25,10 +27,12 @@ from jaxtyping import Float
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
 from peerflow.linearize import Linearization
-from peerflow.objectives import gradient_scale
+from peerflow.objectives import LOSSES, gradient_scale
 
 # Below this smallest eigenvalue of I - c Psi its inverse square root would cost more than three digits.
 _DEFINITE = 1e-6
+# Beyond a stability limit states outgrow float64: infinity or NaN is then the answer, and no warning is due.
+_may_overflow = np.errstate(over="ignore", invalid="ignore")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +45,30 @@ class Trajectory:
     coefficients: Float[np.ndarray, "time agents rank"]
     """z: each agent's displacement from the common start in the reduced basis."""
 
+    loss: str = "mse"
+    """The loss whose dynamics these are: ``"mse"``, ``"cross_entropy"`` or ``"binary_cross_entropy"``."""
+
     @cached_property
     def losses(self) -> Float[np.ndarray, "time agents"]:
         """Each agent's own objective at its own parameters, in the linear model."""
         moved = np.einsum("qir,tqr->tqi", self.lin.features, self.coefficients, optimize=True)
-        return ((self.lin.residuals0 + moved) ** 2).sum(-1) / (2 * self.lin.agents.samples)
+        y = self.lin.agents.y
+        outputs = (self.lin.outputs0 + moved).reshape(-1, *y.shape)
+        return self._risks(outputs, y, agents_share_y=False)
 
     @cached_property
     def global_losses(self) -> Float[np.ndarray, "time agents"]:
         """The global objective at each agent's parameters, in the linear model."""
-        features = self.lin.features.reshape(-1, self.lin.rank)
-        residuals = self.lin.residuals0.reshape(-1) + self.coefficients @ features.T
-        return (residuals**2).sum(-1) / (2 * self.lin.agents.agents * self.lin.agents.samples)
+        moved = self.coefficients @ self.lin.features.reshape(-1, self.lin.rank).T
+        y = self.lin.agents.pooled()[1]
+        outputs = (self.lin.outputs0.reshape(-1) + moved).reshape(*moved.shape[:2], *y.shape)
+        return self._risks(outputs, y, agents_share_y=True)
+
+    def _risks(self, outputs, y, agents_share_y):
+        """Return the mean loss over samples at every time, of every agent."""
+        loss_fn = _checks.choice("loss", self.loss, LOSSES)
+        one = jax.vmap(lambda f, y: jnp.mean(loss_fn(f, y)), (0, None if agents_share_y else 0))
+        return np.asarray(jax.vmap(one, (0, None))(outputs, y.astype(outputs.dtype)))
 
     def params(self) -> Float[np.ndarray, "time agents params"]:
         """Return every agent's parameters."""
@@ -184,17 +200,17 @@ class _Modes:
         self.eigenvalues, self.vectors = scipy.linalg.eigh(A, overwrite_a=True, driver="evd")
         self.weights = self.vectors.T @ u.reshape(-1)
 
+    @_may_overflow
     def at(self, times):
         t = times[:, None]
-        with np.errstate(over="ignore"):
-            return self._synthesise(t * phi_1(t * self.eigenvalues))
+        return self._synthesise(t * phi_1(t * self.eigenvalues))
 
+    @_may_overflow
     def after(self, counts):
-        with np.errstate(over="ignore"):
-            return self._synthesise(geometric(self.eigenvalues, counts[:, None]))
+        return self._synthesise(geometric(self.eigenvalues, counts[:, None]))
 
     def _synthesise(self, growth):
-        y = ((growth * self.weights) @ self.vectors.T).reshape(-1, *self.shape)
+        y = ((growth * self.weights) @ self.vectors.T).reshape(len(growth), *self.shape)
         if self.root is not None:
             y = np.einsum("qij,tqj->tqi", self.root, y, optimize=True)
         return self.mix @ y
@@ -219,6 +235,7 @@ class _Stepper:
         step = np.eye(len(self.augmented)) + self.augmented
         return self._walk(counts, lambda gap: np.linalg.matrix_power(step, int(gap)))
 
+    @_may_overflow
     def _walk(self, times, propagator):
         order, place = np.unique(times, return_inverse=True)
         state = np.zeros(len(self.augmented))
@@ -229,8 +246,7 @@ class _Stepper:
             gap = float(f"{time - now:.12g}")
             if gap not in cache:
                 cache[gap] = propagator(gap)
-            with np.errstate(over="ignore", invalid="ignore"):
-                state = cache[gap] @ state
+            state = cache[gap] @ state
             states.append(state[:-1].reshape(self.shape))
             now = time
-        return np.array(states).reshape(-1, *self.shape)[place]
+        return np.array(states).reshape(len(states), *self.shape)[place]
