@@ -1,0 +1,115 @@
+"""Mixing matrices against known spectra and on random graphs; synchronisation against the rule itself."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import assert_close
+
+from peerflow.mixing import doubly_stochastic, max_norm_synchronisation, metropolis_hastings, spectral_gap
+
+SPECTRA = {
+    "cycle": (nx.cycle_graph(8), [1 / 3 + 2 / 3 * np.cos(2 * np.pi * k / 8) for k in range(8)]),
+    "star": (nx.star_graph(7), [1.0] + [7 / 8] * 6 + [0.0]),
+    "complete": (nx.complete_graph(8), [1.0] + [0.0] * 7),
+    # Weights 1/3 on every edge of a path: I - W is a third of its Laplacian.
+    "path": (nx.path_graph(8), [1 - (2 - 2 * np.cos(np.pi * k / 8)) / 3 for k in range(8)]),
+    "pair": (nx.path_graph(2), [1.0, 0.0]),
+    "single": (nx.empty_graph(1), [1.0]),
+}
+
+
+@st.composite
+def connected_graphs(draw):
+    """A random tree with random extra edges, its nodes in random order."""
+    agents = draw(st.integers(1, 9))
+    edges = [(draw(st.integers(0, q - 1)), q) for q in range(1, agents)]
+    node = st.integers(0, agents - 1)
+    edges += draw(st.lists(st.tuples(node, node), max_size=2 * agents))
+    graph = nx.Graph()
+    graph.add_nodes_from(draw(st.permutations(range(agents))))
+    graph.add_edges_from(edges)
+    return graph
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_known_spectra(name):
+    graph, eigenvalues = SPECTRA[name]
+    W = metropolis_hastings(graph)
+    assert_close(np.linalg.eigvalsh(W), np.sort(eigenvalues), tolerance=1e-14)
+    others = sorted(np.abs(eigenvalues))[:-1]
+    assert spectral_gap(W) == pytest.approx(1 - max(others, default=0.0), abs=1e-14)
+
+
+def test_on_the_complete_graph_everybody_averages_everybody():
+    assert_close(metropolis_hastings(nx.complete_graph(8)), np.full((8, 8), 1 / 8), tolerance=1e-15)
+
+
+def test_a_small_graph_by_hand():
+    """A triangle 0-1-2 with the leaf 3 at 2; loops, weights and parallel edges change nothing."""
+    W = [[5 / 12, 1 / 3, 1 / 4, 0], [1 / 3, 5 / 12, 1 / 4, 0], [1 / 4, 1 / 4, 1 / 4, 1 / 4], [0, 0, 1 / 4, 3 / 4]]
+    graph = nx.MultiGraph([(0, 1), (0, 2), (1, 2), (2, 3), (0, 1), (3, 3)])
+    graph[0][1][0]["weight"] = 9.0
+    assert_close(metropolis_hastings(graph), W, tolerance=1e-15)
+
+
+@settings(deadline=None, max_examples=60)
+@given(connected_graphs())
+def test_metropolis_hastings_on_any_connected_graph(graph):
+    W, nodes = metropolis_hastings(graph), list(graph)
+    np.testing.assert_array_equal(W, W.T)
+    np.testing.assert_allclose(W.sum(0), 1, rtol=0, atol=1e-14)
+    assert_close(doubly_stochastic(W), W, tolerance=0)
+    eigenvalues = np.linalg.eigvalsh(W)
+    assert eigenvalues[0] > -1 + 1e-3 and abs(eigenvalues[-1] - 1) < 1e-13
+    assert len(W) == 1 or eigenvalues[-2] < 1 - 1e-3
+    for q, a in enumerate(nodes):
+        assert W[q, q] > 0
+        for r, b in enumerate(nodes):
+            if q != r:
+                heavier = max(len(set(graph[node]) - {node}) for node in (a, b))
+                assert W[q, r] == (1 / (1 + heavier) if graph.has_edge(a, b) else 0)
+
+
+def test_the_gap_bounds_disagreement_and_mixing_keeps_the_mean(rng):
+    W, theta = metropolis_hastings(nx.cycle_graph(8)), rng.normal(size=(8, 3))
+    gap, apart = spectral_gap(W), np.linalg.norm(theta - theta.mean(0))
+    for k in range(1, 30):
+        mixed = np.linalg.matrix_power(W, k) @ theta
+        assert_close(mixed.mean(0), theta.mean(0))
+        assert np.linalg.norm(mixed - theta.mean(0)) <= (1 - gap) ** k * apart * (1 + 1e-12)
+
+
+def test_the_gap_sees_negative_and_complex_eigenvalues():
+    assert spectral_gap([[0.1, 0.9], [0.9, 0.1]]) == pytest.approx(0.2)
+    rotation = np.roll(np.eye(3), 1, axis=1)  # its eigenvalues are the third roots of one
+    assert spectral_gap(rotation) == pytest.approx(0.0, abs=1e-14)
+    assert spectral_gap(0.5 * np.eye(3) + 0.5 * rotation) == pytest.approx(0.5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(connected_graphs(), st.data())
+def test_synchronisation_on_any_connected_graph(graph, draw):
+    """Norms from a small set, so that ties are common."""
+    agents = len(graph)
+    norms = draw.draw(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=agents, max_size=agents))
+    theta = np.array([[norm * (-1) ** q, 0.0] for q, norm in enumerate(norms)])
+    params, origin = max_norm_synchronisation(theta, graph)
+    rounds, nodes = nx.diameter(graph), list(graph)
+    assert params.shape == (rounds + 1, agents, 2) and origin.shape == (rounds + 1, agents)
+    winner = int(np.argmax(norms))  # the first of the largest
+    np.testing.assert_array_equal(params[-1], np.tile(theta[winner], (agents, 1)))
+    for k in range(rounds + 1):
+        for q in range(agents):
+            reach = [r for r in range(agents) if nx.shortest_path_length(graph, nodes[q], nodes[r]) <= k]
+            best = max(reach, key=lambda r: (norms[r], -r))
+            assert origin[k, q] == best
+            np.testing.assert_array_equal(params[k, q], theta[best])
+
+
+def test_on_a_path_the_news_takes_every_round():
+    theta = np.array([[3.0, 4.0], [1.0, 1.0], [2.0, 0.0], [0.0, 4.9]])
+    params, origin = max_norm_synchronisation(theta, nx.path_graph(4))
+    np.testing.assert_array_equal(origin, [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 3], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(params, theta[origin])

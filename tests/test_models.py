@@ -1,0 +1,97 @@
+"""Models against (1) and (15) written out, and the statistics of their starts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from problems import assert_close, frozen, network
+
+from peerflow import models
+from peerflow.models import ACTIVATIONS, affine, last_layer, mlp
+
+
+def test_affine_is_the_model_of_15(rng):
+    model = affine(inputs=3, outputs=1)
+    w, b, x = rng.normal(size=3), 0.7, rng.normal(size=(5, 3))
+    expected = [[w[0] * s[0] + w[1] * s[1] + w[2] * s[2] + b] for s in x]
+    assert model.size == 4
+    assert_close(model.apply(np.append(w, b), x), expected, tolerance=1e-15)
+
+
+def test_every_model_is_its_formula(problem, rng):
+    x = rng.normal(size=(5, 2))
+    theta = rng.normal(size=problem.model.size)
+    assert_close(problem.model.apply(theta, x), problem.formula(theta, x), tolerance=1e-14)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("widths", [(1,), (6,), (3, 5, 2)])
+def test_mlp_is_equation_1_layer_by_layer(activation, widths, rng):
+    model = mlp(inputs=3, widths=widths, outputs=2, activation=activation, w_std=1.7, b_std=0.3)
+    theta, x = rng.normal(size=model.size), rng.normal(size=(4, 3))
+    sizes = (3, *widths, 2)
+    assert model.size == sum(m * (n + 1) for n, m in zip(sizes, sizes[1:]))
+    expected = reference.network(theta, x, sizes=sizes, activation=activation, w_std=1.7, b_std=0.3)
+    assert_close(model.apply(theta, x), expected, tolerance=1e-14)
+
+
+def test_defaults_are_the_papers_network(rng):
+    theta, x = rng.normal(size=1025), rng.normal(size=(2, 2))
+    expected = reference.network(theta, x, sizes=(2, 256, 1), activation="sigmoid", w_std=1.0, b_std=0.1)
+    assert_close(mlp(inputs=2, widths=(256,), outputs=1).apply(theta, x), expected, tolerance=1e-14)
+
+
+def test_last_layer_given_its_own_head_is_the_whole_network(rng):
+    whole, part = network(outputs=2), frozen(outputs=2)
+    x = rng.normal(size=(5, 2))
+    head = whole.theta0[-part.model.size :]
+    assert_close(part.model.apply(head, x), whole.model.apply(whole.theta0, x), tolerance=1e-15)
+
+
+def test_last_layer_is_linear_in_its_parameters(rng):
+    model, x = frozen(outputs=2).model, rng.normal(size=(5, 2))
+    a, b = rng.normal(size=(2, model.size))
+    assert_close(model.apply(2 * a - 3 * b, x), 2 * model.apply(a, x) - 3 * model.apply(b, x), tolerance=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "last_layer"])
+def test_entries_start_as_independent_standard_normals(kind):
+    options = {"inputs": 2, "widths": (200, 100), "outputs": 40}
+    model = mlp(**options)
+    if kind == "last_layer":
+        model = last_layer(np.zeros(model.size), **options)
+    theta = np.asarray(model.init(3))
+    n = len(theta)
+    # Four standard errors of the mean, the variance, the kurtosis and the correlation of neighbours.
+    assert abs(theta.mean()) < 4 / n**0.5
+    assert abs(theta.var() - 1) < 4 * (2 / n) ** 0.5
+    assert abs((theta**4).mean() - 3) < 4 * (96 / n) ** 0.5
+    assert abs((theta[1:] * theta[:-1]).mean()) < 4 / n**0.5
+
+
+def test_affine_weights_start_with_variance_one_over_inputs_and_biases_at_zero():
+    theta = np.asarray(affine(inputs=784, outputs=10).init(0))
+    weights, biases = theta[:7840], theta[7840:]
+    assert_close(biases, np.zeros(10), tolerance=0)
+    assert abs(784 * weights.var() - 1) < 4 * (2 / 7840) ** 0.5
+    assert abs(weights.mean()) < 4 / (784 * 7840) ** 0.5
+
+
+def test_a_seed_decides_the_start(problem):
+    first, again, other = (np.asarray(problem.model.init(seed)) for seed in (0, 0, 1))
+    assert first.dtype == np.float64
+    assert_close(first, again, tolerance=0)
+    assert (first[: problem.model.outputs] != other[: problem.model.outputs]).all()
+
+
+def test_outputs_take_the_dtype_of_the_parameters(problem, rng):
+    theta, x = rng.normal(size=problem.model.size), rng.normal(size=(3, 2))
+    single = problem.model.apply(theta.astype(np.float32), x)
+    assert single.dtype == jnp.float32
+    assert_close(single, problem.formula(theta, x), tolerance=1e-5)  # float32 has seven digits
+    assert problem.model.apply(theta, x.astype(np.float32)).dtype == jnp.float64
+
+
+def test_integers_are_numbers():
+    model = models.affine(inputs=2, outputs=1)
+    assert_close(model.apply([1, 2, 3], [[1, 1], [0, 2]]), [[6.0], [7.0]], tolerance=0)

@@ -1,0 +1,45 @@
+"""Losses against their formulas, and the one switch."""
+
+import math
+
+import numpy as np
+import pytest
+from problems import assert_close
+
+from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
+
+
+@pytest.mark.parametrize(("objective", "scale"), [("local", 1.0), ("global", 1 / 8)])
+def test_the_global_objective_is_q_times_flatter(objective, scale):
+    assert gradient_scale(objective, 8) == scale
+
+
+def test_squared_error_is_half_the_squared_norm(rng):
+    f, y = rng.normal(size=(2, 4, 3))
+    assert_close(squared_error(f, y), [sum((a - b) ** 2 for a, b in zip(*pair)) / 2 for pair in zip(f, y)])
+
+
+def test_cross_entropy_is_minus_the_log_probability_of_the_class(rng):
+    f, y = rng.normal(size=(4, 3)), np.eye(3)[[0, 2, 1, 2]]
+    expected = [-math.log(math.exp(row[c]) / sum(map(math.exp, row))) for row, c in zip(f, [0, 2, 1, 2])]
+    assert_close(cross_entropy(f, y), expected)
+
+
+def test_binary_cross_entropy_is_minus_the_log_likelihood(rng):
+    f, y = rng.normal(size=(4, 2)), np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    p = 1 / (1 + np.exp(-f))
+    assert_close(binary_cross_entropy(f, y), -np.log(np.where(y == 1, p, 1 - p)).sum(1))
+
+
+def test_binary_cross_entropy_is_cross_entropy_of_two_classes(rng):
+    f, y = rng.normal(size=(6, 1)), np.array([[0.0], [1.0]] * 3)
+    two = np.hstack([np.zeros_like(f), f])
+    assert_close(binary_cross_entropy(f, y), cross_entropy(two, np.hstack([1 - y, y])))
+
+
+@pytest.mark.parametrize("logit", [-1000.0, 1000.0])
+def test_large_logits_do_not_overflow(logit):
+    wrong = 0.0 if logit > 0 else 1.0
+    assert_close(binary_cross_entropy([[logit]], [[wrong]]), [1000.0], tolerance=1e-15)
+    assert_close(binary_cross_entropy([[logit]], [[1 - wrong]]), [0.0])
+    assert_close(cross_entropy([[logit, 0.0]], [[wrong, 1 - wrong]]), [1000.0], tolerance=1e-15)
