@@ -44,11 +44,11 @@ class Trajectory:
     """Times, or step counts; one step of the algorithm is one unit of time."""
     coefficients: Float[np.ndarray, "time agents rank"]
     """z: each agent's displacement from the common start in the reduced basis."""
-
     loss: str = "mse"
     """The loss whose dynamics these are: ``"mse"``, ``"cross_entropy"`` or ``"binary_cross_entropy"``."""
 
     @cached_property
+    @_may_overflow
     def losses(self) -> Float[np.ndarray, "time agents"]:
         """Each agent's own objective at its own parameters, in the linear model."""
         moved = np.einsum("qir,tqr->tqi", self.lin.features, self.coefficients, optimize=True)
@@ -57,6 +57,7 @@ class Trajectory:
         return self._risks(outputs, y, agents_share_y=False)
 
     @cached_property
+    @_may_overflow
     def global_losses(self) -> Float[np.ndarray, "time agents"]:
         """The global objective at each agent's parameters, in the linear model."""
         moved = self.coefficients @ self.lin.features.reshape(-1, self.lin.rank).T
