@@ -56,6 +56,24 @@ def test_one_column_a_comparison(comparison):
     assert [ax.get_title() for ax in fig.axes[:2]] == ["one", "two"]
 
 
+def test_contours_are_those_of_the_outputs(comparison):
+    x = comparison.run.agents.x[0]
+    levels = np.sort(comparison.run.outputs(x)[[0, 5], 1].mean(axis=(1, 2)))
+    fig = plots.output_contours(comparison, x, agent=1, steps=[0, 5], levels=levels)
+    assert [ax.get_title() for ax in fig.axes] == ["k = 0", "k = 5"]
+    for ax, k in zip(fig.axes, (0, 5)):
+        np.testing.assert_array_equal(np.stack(ax.lines[0].get_data(), axis=1), x)
+        assert len(ax.collections) == 3
+        for collection, source in zip(ax.collections, (comparison.run, comparison.flow, comparison.exact)):
+            drawn = 0
+            for level, path in zip(levels, collection.get_paths()):
+                if len(path.vertices) > 0:
+                    drawn += 1
+                    outputs = source.outputs(path.vertices)[k, 1, :, 0]
+                    np.testing.assert_allclose(outputs, level, rtol=0, atol=2e-3)
+            assert drawn > 0
+
+
 @pytest.mark.parametrize("agents", [1, 8, 9, 40])
 def test_every_agent_has_its_own_colour(agents):
     colours = [matplotlib.colors.to_hex(colour) for colour in plots.agent_colours(agents)]

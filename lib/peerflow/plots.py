@@ -1,6 +1,6 @@
 """Pictures: one colour an agent, solid for what was observed, dashed for what was predicted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from peerflow import _checks
 from peerflow.compare import Comparison
+from peerflow.flows import Trajectory
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D3B", "#000000")
@@ -92,6 +93,47 @@ def _draw_errors(ax, comparison, attribute):
         for q, colour in enumerate(agent_colours(observed.shape[1])):
             ax.plot(steps, error[:, q], color=colour, linewidth=1.2, linestyle=style)
     ax.set_yscale("log")
+
+
+def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[int], levels: Sequence[float]) -> Figure:
+    """Draw one agent's output as a function of a two-dimensional input, observed and predicted; one panel a step.
+
+    Parameters
+    ----------
+    comparison
+        A run that kept its parameters, of a model with two inputs and one output.
+    x
+        Points (n, 2) to draw in the background; they also say how far the panels reach.
+    agent, steps, levels
+        Which agent, after which numbers of steps, and at which values of the output to draw contours.
+    """
+    x = _checks.array("x", x, ("n", 2))
+    steps = _checks.counts("steps", steps)
+    sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in zip(x.min(axis=0), x.max(axis=0))]
+    points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    outputs = {"observed": [comparison.run.model.apply(comparison.run.params[k, agent], points) for k in steps]}
+    for name, trajectory in (("flow", comparison.flow), ("exact", comparison.exact)):
+        chosen = trajectory.coefficients[steps][:, [agent]]
+        outputs[name] = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(
+            1, len(steps), figsize=(8.4, 3.1), sharex=True, sharey=True, squeeze=False, layout="constrained"
+        )
+        for panel, (ax, k) in enumerate(zip(axes[0], steps)):
+            ax.plot(*x.T, ".", color="0.75", markersize=2, zorder=0)
+            for (name, values), (width, alpha, line) in zip(
+                outputs.items(), ((3, 0.4, "-"), (1.2, 1, "--"), (1.2, 1, ":"))
+            ):
+                field = np.asarray(values[panel]).reshape(60, 60)
+                colours = dict(cmap="viridis", vmin=min(levels), vmax=max(levels))
+                ax.contour(
+                    *sides, field, levels=levels, linestyles=line, linewidths=width, alpha=alpha, **colours
+                )
+            ax.set(title=f"k = {k}", xlabel="$x_1$")
+            ax.grid(visible=False)
+        axes[0, 0].set_ylabel("$x_2$")
+        fig.legend(handles=_legend(), loc="outside lower center", ncols=3)
+    return fig
 
 
 def _legend():
