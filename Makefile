@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Notebook kernels talk over local sockets.
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help book html serve lab test lock clean
+.PHONY: help book html serve lab test notebooks determinism lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -34,8 +34,16 @@ lab: .venv/ready  ## open JupyterLab on the book
 
 test: .venv/ready stage  ## library tests, every notebook against its stored outputs, the book without warnings
 	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests,Each failure is shown above.)
-	$(call timed,notebooks,$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --nbval book,If the change is meant: make notebooks.)
+	$(call timed,notebooks,$(ONE_THREAD) $(nbval),If the change is meant: make notebooks.)
 	$(call timed,pages,$(render),Each warning above names its file and line.)
+
+notebooks: .venv/ready  ## execute every notebook in place, and say which stored outputs moved
+	$(call timed,notebooks,$(BIN)/python tools/notebooks.py book,The cell and its error are shown above.)
+
+determinism: .venv/ready  ## every notebook with two threads, other processors' kernels and another hash seed
+	$(call timed,two threads,$(TWO_THREADS) PYTHONHASHSEED=1 $(nbval),A result depends on how sums are split.)
+	$(call timed,AVX2,$(ONE_THREAD) OPENBLAS_CORETYPE=Haswell PYTHONHASHSEED=2 $(nbval),A result depends on the processor.)
+	$(call timed,AVX,$(ONE_THREAD) OPENBLAS_CORETYPE=Sandybridge PYTHONHASHSEED=3 $(nbval),A result depends on the processor.)
 
 lock: .venv/ready ## resolve requirements.lock and environment.yml anew from pyproject.toml (needs uv)
 	$(BIN)/python tools/lock.py
@@ -45,6 +53,11 @@ clean: ## remove everything that was built, but not .venv
 
 # Two notebooks at once, one thread each: threads that compete for cores cost several times what they save.
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
+
+TWO_THREADS = OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2
+
+# Every notebook is re-executed and held to its stored outputs: see book/conftest.py.
+nbval = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbval book
 
 # The book is built from a copy, so that executing it leaves the sources alone.
 .PHONY: stage

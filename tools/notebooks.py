@@ -1,33 +1,50 @@
-"""Execute notebooks in place, in parallel, with one line a notebook as it finishes.
+"""Execute notebooks in place, in parallel, and say which stored outputs moved and by how much.
 
     python tools/notebooks.py FOLDER
 
-Ids, timings and kernel details are normalised, so that only what a notebook shows can differ between two runs.
+An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. Ids and timings
+are normalised. So a second run changes nothing, and what git shows is what really moved.
 """
 
+import copy
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
+from harness import outputs, record, rules, widgets
+from harness.outputs import Comparison
+from harness.text import Tolerance, tolerance_problem
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 CELL_TIMEOUT = 300
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+# Two that compete for one core cost several times what they save: one notebook a core, one thread a notebook.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+# What editors and runs leave in a cell's metadata.
+_PASSING = ("execution", "ExecuteTime", "trusted")
+# A widget too many renames all that follow; the first differences tell.
+_SHOWN = 20
 
 
-def execute(path: Path) -> float:
-    """Execute one notebook in place; return how many seconds it took."""
+def update(path: Path) -> tuple[float, list[str]]:
+    """Execute one notebook in place; return how many seconds it took, and what there is to say about it."""
     start = time.perf_counter()
-    notebook = nbformat.read(path, as_version=4)
+    stored = normalise(nbformat.read(path, as_version=4))
+    new = record.cleared(stored)
     NotebookClient(
-        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute()
-    nbformat.write(normalise(notebook), path)
-    return time.perf_counter() - start
+        new, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute(stderr=subprocess.DEVNULL)  # of the kernel itself, not of cells
+    news = [*keep_what_agrees(stored, normalise(new)), *rules.problems(new)]
+    nbformat.write(new, path)
+    return time.perf_counter() - start, news
 
 
 def normalise(notebook):
@@ -42,8 +59,40 @@ def normalise(notebook):
     )
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
-        cell.metadata.pop("execution", None)
+        for key in _PASSING:
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = outputs.merge_streams(cell.outputs)
     return notebook
+
+
+def keep_what_agrees(stored, new) -> list[str]:
+    """Put the stored outputs and widgets that agree into the new notebook; return what does not."""
+    comparison = Comparison(_tolerance(stored.metadata))
+    # Comparing also renames both notebooks' widgets, and with them the views among their outputs.
+    moved_widgets = list(widgets.differences(stored, new, comparison))
+    if not moved_widgets and widgets.models(stored):
+        new.metadata.widgets = copy.deepcopy(stored.metadata.widgets)
+    news = []
+    for old, fresh in zip(stored.cells, new.cells, strict=True):
+        if old.cell_type != "code":
+            continue
+        found = list(Comparison(_tolerance(stored.metadata, old.metadata)).outputs(old.outputs, fresh.outputs))
+        shows_widgets = any(outputs.WIDGET_VIEW in output.get("data", {}) for output in fresh.outputs)
+        if not found and not (shows_widgets and moved_widgets):
+            # Counts are part of an output.
+            for one, other in zip(old.outputs, fresh.outputs, strict=True):
+                if "execution_count" in other:
+                    one.execution_count = other.execution_count
+            fresh.outputs = old.outputs
+        elif old.execution_count is None:
+            news.append(f"{old.id}: new")
+        news += [f"{old.id}: {one}" for one in found if old.execution_count is not None]
+    return news + moved_widgets
+
+
+def _tolerance(*metadata):
+    return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))
 
 
 def main(folder: Path) -> int:
@@ -52,15 +101,18 @@ def main(folder: Path) -> int:
         print(f"no notebooks under {folder}")
         return 1
     failed = 0
-    # One notebook a core, one thread a notebook: threads that compete for cores cost several times what they save.
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "XLA_FLAGS": ONE_THREAD}
+    os.environ |= ONE_THREAD
+    record.fix_environment()
     # Every notebook is a process of its own; the threads of this pool only wait for them.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        running = {pool.submit(execute, path): path for path in paths}
+        running = {pool.submit(update, path): path for path in paths}
         for done, future in enumerate(as_completed(running), 1):
             name = running[future].relative_to(folder)
             try:
-                print(f"[{done}/{len(paths)}] {name}: {future.result():.1f} s", flush=True)
+                seconds, news = future.result()
+                print(f"[{done}/{len(paths)}] {name}: {seconds:.1f} s, {len(news) or 'nothing'} moved", flush=True)
+                shown = news[:_SHOWN] + ([f"... and {len(news) - _SHOWN} more"] if len(news) > _SHOWN else [])
+                print("".join(f"    {line}\n" for line in shown), end="", flush=True)
             except CellExecutionError as error:
                 failed += 1
                 print(f"[{done}/{len(paths)}] {name} FAILED\n{error}", flush=True)

@@ -1,0 +1,178 @@
+"""Hold every notebook to its stored outputs: nbval runs the cells, ``tools/harness`` says whether outputs agree.
+
+Used by ``pytest --nbval book``. To each notebook's cells two items are added: first its rules, so that the comparison
+means something, and last its widgets.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from harness import record, rules, widgets  # noqa: E402
+from harness.outputs import Comparison  # noqa: E402
+from harness.text import Tolerance, tolerance_problem  # noqa: E402
+
+DIFFERENCES = ROOT / "_build" / "figure-differences"
+_SECONDS = "notebooks/seconds"
+# A widget too many renames all that follow; the first differences tell.
+_SHOWN = 20
+
+
+class Failure(Exception):
+    """A notebook does not hold; the message says where and how."""
+
+
+class _Item(pytest.Item):
+    """A check of a whole notebook."""
+
+    def runtest(self):
+        found = list(self.check())
+        if found:
+            more = [f"... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+            raise Failure("\n".join([f"{self.parent.title}, {one}" for one in found[:_SHOWN]] + more))
+
+    def repr_failure(self, excinfo, style=None):
+        if isinstance(excinfo.value, Failure):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self):
+        return self.path, None, f"{self.parent.title}: {self.name}"
+
+
+class Rules(_Item):
+    """The stored notebook was executed, is shown, and leaves nothing out without a reason."""
+
+    def check(self):
+        if missing := rules.missing_from_contents(self.path, ROOT):
+            yield missing
+        yield from rules.problems(self.parent.stored)
+
+
+class Widgets(_Item):
+    """The widgets of the rendered page are what the notebook made."""
+
+    def check(self):
+        new = self.parent.recorder.finished()
+        tolerance = _tolerance(new.metadata)
+        comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-widgets")
+        return widgets.differences(self.parent.stored, new, comparison)
+
+
+class Cell(IPyNbCell):
+    """A cell whose outputs are compared by the harness instead of word for word."""
+
+    def runtest(self):
+        self.parent.recorder.start(self.cell_num)
+        super().runtest()
+
+    def reportinfo(self):
+        return self.path, None, f"{self.parent.title}: {self.name}"
+
+    def compare_outputs(self, test, ref, skip_compare=None):
+        """Compare what nbclient would store; ``test`` lacks what nbval leaves out."""
+        notebook = self.parent.stored
+        stored = notebook.cells[self.cell_num]
+        tolerance = _tolerance(notebook.metadata, stored.metadata)
+        comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-cell{self.cell_num}")
+        found = list(comparison.outputs(stored.outputs, self.parent.recorder.outputs()))
+        where = f"{self.parent.title}, cell-{self.cell_num}, In [{stored.execution_count}]"
+        self.comparison_traceback = [f"{where}: {one}" for one in found]
+        return not found
+
+
+class Notebook(IPyNbFile):
+    """A notebook: its rules, its cells, its widgets."""
+
+    def collect(self):
+        cells = list(super().collect())
+        # nbval numbers code cells; here a cell has one number, by which its id and its messages call it.
+        numbers = [number for number, cell in enumerate(self.nb.cells) if cell.cell_type == "code"]
+        for number, cell in enumerate(self.nb.cells):
+            cell.id = f"cell-{number}"
+        self.stored = copy.deepcopy(self.nb)
+        self.title = self.path.relative_to(ROOT).as_posix()
+        yield Rules.from_parent(self, name="rules")
+        for number, cell in zip(numbers, cells, strict=True):
+            yield Cell.from_parent(
+                self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options
+            )
+        yield Widgets.from_parent(self, name="widgets")
+
+    def setup(self):
+        super().setup()
+        self.recorder = record.Recorder(self.stored, self.kernel.kc)
+
+    def get_kernel_message(self, timeout=None, stream="iopub"):
+        """Return a message to nbval, and show it to nbclient."""
+        message = super().get_kernel_message(timeout, stream)
+        self.recorder.take(message)
+        return message
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Take the notebooks that nbval collects."""
+    found = yield
+    return [Notebook.from_parent(parent, path=one.path) if isinstance(one, IPyNbFile) else one for one in found]
+
+
+def pytest_collection_modifyitems(config, items):
+    """Start with the notebook that took longest last time, so that none is left over at the end."""
+    seconds = config.cache.get(_SECONDS, {})
+    items.sort(key=lambda item: -seconds.get(item.path.stem, 0))
+
+
+def pytest_configure(config):
+    if config.option.nbval_lax:
+        raise pytest.UsageError("--nbval-lax compares nothing: use --nbval")
+    record.fix_environment()
+    if not hasattr(config, "workerinput"):
+        for picture in DIFFERENCES.glob("*.png"):
+            picture.unlink()
+        config.pluginmanager.register(_Summary(config))
+
+
+class _Summary:
+    """Remembers how long notebooks take, and shows which tolerances and exemptions they name."""
+
+    def __init__(self, config):
+        self.config, self.seconds = config, {}
+
+    def pytest_runtest_logreport(self, report):
+        name = Path(report.nodeid.split("::")[0]).stem
+        self.seconds[name] = self.seconds.get(name, 0) + report.duration
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for line in self._named():
+            terminalreporter.write_line(line)
+
+    def pytest_sessionfinish(self):
+        self.config.cache.set(_SECONDS, self.config.cache.get(_SECONDS, {}) | self.seconds)
+
+    def _named(self):
+        """Yield every tolerance and exemption that the notebooks name: none goes unseen."""
+        for path in sorted((ROOT / "book").glob("*.ipynb")):
+            if path.stem not in self.seconds:
+                continue
+            notebook = nbformat.read(path, as_version=4)
+            named = [("every cell", notebook.metadata)]
+            named += [(f"cell-{number}", cell.metadata) for number, cell in enumerate(notebook.cells)]
+            for where, metadata in named:
+                if "tolerance" in metadata:
+                    yield f"{path.name}, {where}: tolerance {dict(metadata['tolerance'])}"
+            for number, cell in enumerate(notebook.cells):
+                if cell.cell_type == "code" and rules.unchecked(cell):
+                    yield f"{path.name}, cell-{number}: {', '.join(rules.unchecked(cell))}, as {rules.reason(cell)!r}"
+
+
+def _tolerance(*metadata):
+    """Return the tolerance named last; a malformed one, which fails the rules, counts as none."""
+    return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))

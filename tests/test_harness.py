@@ -1,0 +1,255 @@
+"""The harness on a small book: it passes what agrees, and each way to fool it fails with a message that says where."""
+
+import base64
+import copy
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from harness import pictures  # noqa: E402
+
+STATE = "application/vnd.jupyter.widget-state+json"
+FIGURE = """\
+import matplotlib.pyplot as plt
+import numpy as np
+
+x = np.linspace(0, 6, 100)
+for phase in range(4):
+    plt.plot(x, np.sin(x + phase))
+plt.show()
+"""
+SLIDERS = """\
+import ipywidgets
+
+steps = ipywidgets.IntSlider(description="steps", value=3)
+rate = ipywidgets.FloatSlider(description="rate", value=0.25)
+box = ipywidgets.VBox([steps, rate])
+ipywidgets.jslink((steps, "value"), (rate, "max"))
+ipywidgets.jsdlink((steps, "value"), (rate, "min"))
+box
+"""
+SOURCES = {
+    "numbers": 'print("loss 0.2625 after 17 steps")',
+    "figure": FIGURE,
+    "table": "from IPython.display import Markdown, HTML, Math\nMarkdown('| graph | error |\\n|:--|--:|\\n| star | 4.9e-04 |')",
+    "html": "HTML('<table><tr><td>star</td><td>1.2345678</td></tr></table>')",
+    "latex": r"Math(r'\lambda_2 = 0.667, \quad 4.9 \times 10^{-4}')",
+    "glue": "from myst_nb import glue\nglue('start', '0.2625', display=False)",
+    "quiet": "answer = 42",
+    "sliders": SLIDERS,
+}
+CELLS = {name: number for number, name in enumerate(SOURCES)}
+
+
+def project(folder: Path, **notebooks) -> Path:
+    """Lay out a book with the harness in it."""
+    (folder / "book").mkdir(parents=True)
+    shutil.copy(ROOT / "book" / "conftest.py", folder / "book")
+    shutil.copytree(ROOT / "tools", folder / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    contents = "".join(f"  - file: book/{name}\n" for name in notebooks)
+    (folder / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{contents}")
+    for name, notebook in notebooks.items():
+        nbformat.write(notebook, folder / "book" / f"{name}.ipynb")
+    return folder
+
+
+def run(folder: Path, *command, **settings):
+    """Run a Python command in a project; return its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "PYTEST_ADDOPTS": "", **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def check(folder: Path, *options, **settings):
+    """Hold a project's notebooks to their stored outputs, as ``make test`` does."""
+    return run(folder, "-m", "pytest", "--nbval", "book", "-p", "no:randomly", "--color=no", *options, **settings)
+
+
+def book(**sources):
+    """Return a notebook of code cells."""
+    return new_notebook(
+        cells=[new_code_cell(source) for source in sources.values()],
+        metadata={"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+    )
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A small book, executed in place by ``tools/notebooks.py``."""
+    folder = project(tmp_path_factory.mktemp("executed") / "p", small=book(**SOURCES))
+    code, said = run(folder, "tools/notebooks.py", "book")
+    assert code == 0, said
+    return folder
+
+
+@pytest.fixture
+def stored(executed):
+    """Its notebook, to be changed."""
+    return nbformat.read(executed / "book" / "small.ipynb", as_version=4)
+
+
+def test_executing_again_changes_nothing(executed):
+    before = (executed / "book" / "small.ipynb").read_bytes()
+    code, said = run(executed, "tools/notebooks.py", "book", OMP_NUM_THREADS="2", PYTHONHASHSEED="7")
+    assert code == 0 and "nothing moved" in said, said
+    assert (executed / "book" / "small.ipynb").read_bytes() == before
+
+
+def test_stored_outputs_agree(executed):
+    """Every cell passes, whatever the reader's own matplotlib settings are."""
+    settings = executed / "settings"
+    settings.mkdir(exist_ok=True)
+    (settings / "matplotlibrc").write_text("font.family: STIXGeneral\nlines.linewidth: 5\n")
+    code, said = check(executed, MPLCONFIGDIR=str(settings))
+    assert code == 0 and f"{len(SOURCES) + 2} passed" in said, said
+
+
+def test_every_change_to_a_stored_output_fails(stored, tmp_path):
+    """One notebook, one lie a cell: each is found, in its cell, in words."""
+    cells = stored.cells
+    lie(cells, "numbers", "text", "0.2625", "0.2626")
+    lie(cells, "table", "text/markdown", "4.9e-04", "4.8e-04")
+    lie(cells, "html", "text/html", "1.2345678", "1.2346678")
+    lie(cells, "latex", "text/latex", "10^{-4}", "10^{-5}")
+    lie(cells, "glue", "application/papermill.record/text/plain", "0.2625", "0.2635")
+    picture = cells[CELLS["figure"]].outputs[0].data
+    assert pictures.distance(base64.b64decode(picture["image/png"]), moved_curve(0)) == 0  # it is the move that counts
+    picture["image/png"] = base64.b64encode(moved_curve()).decode()
+    flip_link(stored)
+    code, said = check(project(tmp_path / "p", small=stored))
+    assert code == 1
+    for name, what in {
+        "numbers": "0.2626 stored, 0.2625 new: relative difference 3.8e-04, tolerance 1e-06",
+        "table": "text/markdown: 4.8e-04 stored, 4.9e-04 new",
+        "html": "text/html: 1.2346678 stored, 1.2345678 new",
+        "latex": "text/latex: -5 stored, -4 new",
+        "glue": "application/papermill.record/text/plain: 0.2635 stored, 0.2625 new",
+        "figure": "image/png: the picture moved: RMS",
+    }.items():
+        number = CELLS[name]
+        assert f"book/small.ipynb, cell-{number}, In [{number + 1}]: " in said, said
+        assert what in said, said
+    sliders = CELLS["sliders"]
+    assert f"cell-{sliders}: Link.source[0]: \"FloatSlider 'rate'" in said, said
+    assert "7 failed, 3 passed" in said, said
+    for what in ("expected", "actual", "difference"):
+        assert (tmp_path / "p" / "_build" / "figure-differences" / f"small-cell1-{what}.png").stat().st_size > 0
+
+
+def lie(cells, name, key, old, new):
+    """Change one stored text."""
+    output = cells[CELLS[name]].outputs[0]
+    holder = output if key == "text" else output.data
+    assert holder[key].count(old) == 1
+    holder[key] = holder[key].replace(old, new)
+
+
+def moved_curve(share=0.02) -> bytes:
+    """Draw the figure with one of its curves moved by 2 % of its range, as the inline backend does."""
+    x = np.linspace(0, 6, 100)
+    figure, ax = plt.subplots()
+    for phase in range(4):
+        ax.plot(x, np.sin(x + phase))
+    limits = ax.get_xlim(), ax.get_ylim()
+    line = ax.lines[2]
+    line.set_ydata(line.get_ydata() + share * np.ptp(line.get_ydata()))
+    ax.set(xlim=limits[0], ylim=limits[1])
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    return file.getvalue()
+
+
+def flip_link(notebook):
+    """Let the second slider drive the first."""
+    models = notebook.metadata.widgets[STATE]["state"]
+    link = next(model for model in models.values() if model["model_name"] == "LinkModel")
+    link["state"]["source"], link["state"]["target"] = link["state"]["target"], link["state"]["source"]
+
+
+def test_vacuous_notebooks_fail(stored, tmp_path):
+    cells = stored.cells
+    cells[CELLS["numbers"]].execution_count = None
+    cells[CELLS["table"]].outputs.append(new_output("stream", name="stderr", text="a warning"))
+    cells[CELLS["html"]].outputs = [new_output("error", ename="ValueError", evalue="no", traceback=[])]
+    cells[CELLS["glue"]].metadata.tags = ["nbval-ignore-output"]
+    cells[CELLS["quiet"]].source = "# NBVAL_SKIP\nanswer = 42"
+    cells[CELLS["sliders"]].metadata["tolerance"] = {"relative": 0.5}
+    folder = project(tmp_path / "p", small=stored)
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    code, said = check(folder, "-k", "rules")
+    assert code == 1
+    for what in (
+        "book/small is not in _toc.yml",
+        "cell-0: was never executed",
+        "cell-2: the stored output has stderr: 'a warning'",
+        "cell-3: the stored output is an error, ValueError: no",
+        "cell-5: is exempt from comparison without a reason",
+        "cell-6: is exempt from comparison without a reason",
+        "cell-7: the tolerance {'relative': 0.5} has no reason",
+    ):
+        assert f"book/small.ipynb, {what}" in said, said
+
+
+def test_named_tolerances_and_exemptions_are_shown(stored, tmp_path):
+    cells = stored.cells
+    lie(cells, "numbers", "text", "0.2625", "0.2626")
+    cells[CELLS["numbers"]].metadata["tolerance"] = {"relative": 1e-3, "reason": "iterative"}
+    lie(cells, "glue", "application/papermill.record/text/plain", "0.2625", "0.9")
+    cells[CELLS["glue"]].metadata |= {"tags": ["nbval-ignore-output"], "nbval-reason": "it is a test"}
+    code, said = check(project(tmp_path / "p", small=stored))
+    assert code == 0, said
+    assert "small.ipynb, cell-0: tolerance {'reason': 'iterative', 'relative': 0.001}" in said
+    assert "small.ipynb, cell-5: check = False, as 'it is a test'" in said
+
+
+def test_moved_outputs_are_named_and_the_rest_keeps_its_bytes(stored, tmp_path):
+    truth = copy.deepcopy(stored)
+    lie(stored.cells, "numbers", "text", "0.2625", "0.2626")
+    picture = base64.b64decode(stored.cells[CELLS["figure"]].outputs[0].data["image/png"])
+    stored.cells[CELLS["figure"]].outputs[0].data["image/png"] = base64.b64encode(recoded(picture)).decode()
+    kept = stored.cells[CELLS["figure"]].outputs[0].data["image/png"]
+    flip_link(stored)
+    folder = project(tmp_path / "p", small=stored)
+    code, said = run(folder, "tools/notebooks.py", "book")
+    assert code == 0, said
+    assert "cell-0: text: 0.2626 stored, 0.2625 new: relative difference 3.8e-04" in said
+    assert f"cell-{CELLS['sliders']}: Link.source[0]" in said
+    again = nbformat.read(folder / "book" / "small.ipynb", as_version=4)
+    assert again.cells[CELLS["figure"]].outputs[0].data["image/png"] == kept
+    again.cells[CELLS["figure"]].outputs = truth.cells[CELLS["figure"]].outputs
+    assert again == truth
+
+
+def recoded(png: bytes) -> bytes:
+    """Return the same picture in other bytes."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(file, format="png", compress_level=1)
+    assert file.getvalue() != png
+    return file.getvalue()
+
+
+def test_lax_comparison_is_refused(executed):
+    code, said = run(executed, "-m", "pytest", "--nbval-lax", "book")
+    assert code == 4 and "compares nothing" in said, said

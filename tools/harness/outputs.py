@@ -1,0 +1,113 @@
+"""Compare a cell's stored outputs with new ones: every MIME type, streams and metadata alike.
+
+Ids of widgets are left to ``widgets``, which compares what stands behind them.
+"""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import pictures, text
+from harness.text import Tolerance
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+# Counted by position, not part of what a reader sees.
+_IGNORED = {"output_type", "execution_count", "traceback"}
+
+
+class Comparison:
+    """Collects what differs; pictures that do are saved beside ``stem``, if one is given."""
+
+    def __init__(self, tolerance: Tolerance, stem: Path | None = None):
+        self.tolerance, self.stem = tolerance, stem
+        self.saved = 0
+
+    def outputs(self, stored: list, new: list) -> Iterator[str]:
+        """Yield what differs between two lists of outputs."""
+        old, fresh = merge_streams(stored), merge_streams(new)
+        kinds, new_kinds = [_kind(one) for one in old], [_kind(one) for one in fresh]
+        if kinds != new_kinds:
+            yield f"outputs: {kinds} stored, {new_kinds} new"
+            return
+        for one, other in zip(old, fresh):
+            for key in sorted((one.keys() | other.keys()) - _IGNORED):
+                if key == "data":
+                    yield from self._data(one["data"], other["data"])
+                else:
+                    yield from self.values(key, one.get(key), other.get(key))
+
+    def _data(self, stored, new):
+        for mime in sorted(stored):
+            if mime == WIDGET_VIEW:
+                continue
+            if mime == "image/png":
+                yield from self.png(mime, base64.b64decode(stored[mime]), base64.b64decode(new[mime]))
+            else:
+                yield from self.values(mime, stored[mime], new[mime])
+
+    def values(self, path: str, stored, new) -> Iterator[str]:
+        """Yield what differs between two JSON values, each difference with its place."""
+        if isinstance(stored, str) and isinstance(new, str):
+            yield from self._text(path, stored, new)
+        elif isinstance(stored, dict) and isinstance(new, dict):
+            for key in sorted(stored.keys() | new.keys()):
+                if (key in stored) != (key in new):
+                    yield f"{path}.{key}: only {'stored' if key in stored else 'new'}"
+                else:
+                    yield from self.values(f"{path}.{key}", stored[key], new[key])
+        elif isinstance(stored, list) and isinstance(new, list):
+            if len(stored) != len(new):
+                yield f"{path}: {len(stored)} entries stored, {len(new)} new"
+            for place, (one, other) in enumerate(zip(stored, new)):
+                yield from self.values(f"{path}[{place}]", one, other)
+        elif _is_real(stored, new):
+            if not text.numbers_agree(stored, new, self.tolerance):
+                yield f"{path}: {text.number_difference(stored, new, self.tolerance)}"
+        elif stored != new or type(stored) is not type(new):
+            yield f"{path}: {stored!r} stored, {new!r} new"
+
+    def _text(self, path, stored, new):
+        if stored == new:
+            return
+        old, fresh = _EMBEDDED.findall(stored), _EMBEDDED.findall(new)
+        for one, other in zip(old, fresh):
+            yield from self.png(path, base64.b64decode(one), base64.b64decode(other))
+        for found in text.differences(_EMBEDDED.sub("PNG", stored), _EMBEDDED.sub("PNG", new), self.tolerance):
+            yield f"{path}: {found}"
+
+    def png(self, path: str, stored: bytes, new: bytes) -> Iterator[str]:
+        """Yield how two PNGs differ, and save them if they do."""
+        found = pictures.difference(stored, new, self.tolerance.picture)
+        if found is None:
+            return
+        if self.stem is None:
+            yield f"{path}: {found}"
+            return
+        self.saved += 1
+        stem = self.stem if self.saved == 1 else self.stem.with_name(f"{self.stem.name}-{self.saved}")
+        pictures.save(stem, stored, new)
+        yield f"{path}: {found}; see {stem}-*.png"
+
+
+def merge_streams(outputs: list) -> list:
+    """Return the outputs with neighbouring pieces of one stream joined: where a kernel cuts them is chance."""
+    merged = []
+    for output in outputs:
+        last = merged[-1] if merged else {}
+        if output["output_type"] == "stream" and last.get("name") == output["name"]:
+            merged[-1] = type(last)(last, text=last["text"] + output["text"])
+        else:
+            merged.append(output)
+    return merged
+
+
+def _kind(output):
+    what = sorted(output["data"]) if "data" in output else [output.get("name", output.get("ename"))]
+    return f"{output['output_type']} ({', '.join(map(str, what))})"
+
+
+def _is_real(stored, new):
+    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (stored, new))
+    return numbers and (isinstance(stored, float) or isinstance(new, float))
