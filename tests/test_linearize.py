@@ -1,0 +1,100 @@
+"""The expansion against Jacobians by complex steps, and the basis against what a basis must be."""
+
+import numpy as np
+import pytest
+from problems import AGENTS, SAMPLES, affine, agent_data, assert_close, network
+
+from peerflow import models
+from peerflow.algorithms import DGD
+from peerflow.data import AgentData
+from peerflow.flows import predict
+from peerflow.linearize import linearize
+
+
+@pytest.fixture(scope="module")
+def lin(problem):
+    return linearize(problem.model, problem.agents, problem.theta0)
+
+
+def test_features_in_the_basis_are_the_jacobian(problem, lin):
+    for q in range(AGENTS):
+        f0, J = problem.linear(problem.agents.x[q])
+        assert_close(lin.outputs0[q], f0.reshape(-1))
+        assert_close(lin.residuals0[q], (f0 - problem.agents.y[q]).reshape(-1))
+        assert_close(lin.features[q] @ lin.basis.T, J)
+
+
+def test_basis_is_orthonormal_and_as_small_as_the_rank(problem, lin):
+    J = np.vstack([problem.linear(x)[1] for x in problem.agents.x])
+    assert lin.rank == np.linalg.matrix_rank(J, rtol=1e-10) <= min(AGENTS * SAMPLES * problem.model.outputs, J.shape[1])
+    assert lin.basis.shape == (problem.model.size, lin.rank)
+    assert_close(lin.basis.T @ lin.basis, np.eye(lin.rank))
+    assert_close(lin.singular_values, np.linalg.svd(J, compute_uv=False)[: lin.rank])
+    assert (np.diff(lin.singular_values) <= 0).all()
+
+
+def test_squared_singular_values_are_the_kernels_eigenvalues(problem, lin):
+    J = np.vstack([problem.linear(x)[1] for x in problem.agents.x])
+    eigenvalues = np.linalg.eigvalsh(J @ J.T)[::-1][: lin.rank]
+    assert_close(lin.singular_values**2, eigenvalues)
+
+
+def test_expansion_on_other_inputs(problem, lin, rng):
+    """Only the part of the Jacobian along directions in which parameters can move is kept."""
+    x = rng.normal(size=(5, 2))
+    f0, J = problem.linear(x)
+    outputs, jacobian = lin.expand(x)
+    assert_close(outputs, f0)
+    assert_close(jacobian, (J @ lin.basis).reshape(5, problem.model.outputs, lin.rank))
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_every_activation_has_its_derivative(activation, rng):
+    model = models.mlp(inputs=2, widths=(4,), outputs=1, activation=activation)
+    agents, theta0 = agent_data(), rng.normal(size=model.size)
+    lin, h = linearize(model, agents, theta0), 1e-3
+    direction = lin.basis @ rng.normal(size=lin.rank)
+    x = agents.x[1]
+    f = {j: np.asarray(model.apply(theta0 + j * h * direction, x)) for j in (-2, -1, 1, 2)}
+    slope = (f[-2] - 8 * f[-1] + 8 * f[1] - f[2]) / (12 * h)
+    # Five points are good to h^4 = 1e-12 times a fifth derivative of some hundreds.
+    assert_close(slope.ravel(), lin.features[1] @ (lin.basis.T @ direction), tolerance=1e-8)
+
+
+def test_equal_samples_add_no_rank():
+    problem = affine()
+    one = problem.agents.x[:1, :1]
+    agents = AgentData(np.tile(one, (AGENTS, SAMPLES, 1)), problem.agents.y)
+    lin = linearize(problem.model, agents, problem.theta0)
+    assert lin.rank == 1
+    assert_close(lin.singular_values, [np.sqrt(AGENTS * SAMPLES * (1 + (one**2).sum()))])
+
+
+def test_tolerance_drops_small_singular_values():
+    problem = network(widths=(16,))
+    full = linearize(problem.model, problem.agents, problem.theta0)
+    middle = full.singular_values[5] / full.singular_values[0]
+    assert linearize(problem.model, problem.agents, problem.theta0, tolerance=middle * 1.01).rank == 5
+    assert linearize(problem.model, problem.agents, problem.theta0, tolerance=middle * 0.99).rank == 6
+
+
+def test_dropped_directions_hardly_matter():
+    """What the docstring promises: at most about k * step_size * tolerance times the fastest direction's scale."""
+    problem, tolerance, k = network(widths=(16,)), 1e-3, 50
+    step_size = problem.step_size(0.5)
+    full, part = (
+        predict(DGD, linearize(problem.model, problem.agents, problem.theta0, tolerance=t), np.eye(AGENTS),
+                step_size=step_size).after(k).params()
+        for t in (1e-12, tolerance)
+    )  # fmt: skip
+    lin = linearize(problem.model, problem.agents, problem.theta0)
+    scale = lin.singular_values[0] * np.linalg.norm(lin.residuals0) / SAMPLES
+    assert 0 < np.linalg.norm(full - part) <= k * step_size * tolerance * scale
+
+
+def test_a_float32_start_is_expanded_in_float64(rng):
+    problem = network()
+    start = problem.theta0.astype(np.float32)
+    lin = linearize(problem.model, problem.agents, start)
+    assert lin.features.dtype == lin.theta0.dtype == np.float64
+    assert_close(lin.features, linearize(problem.model, problem.agents, start.astype(float)).features, tolerance=0)
