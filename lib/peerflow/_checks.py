@@ -17,7 +17,7 @@ def array(name, value, shape=None):
     value
         Anything array-like. Floating dtypes are kept; integers and booleans become float64.
     shape
-        One entry an axis: an integer is required, a string names a free axis.
+        One entry an axis: an integer is required, a string names a free axis. Axes of one name are equally long.
 
     Raises
     ------
@@ -29,15 +29,17 @@ def array(name, value, shape=None):
     else:
         try:
             result = np.asarray(value)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
         if result.dtype.kind not in "fiub":
             raise ValueError(f"{name} must be real numbers, got dtype {result.dtype}")
         if result.dtype.kind != "f":
             result = result.astype(np.float64)
     if shape is not None:
+        named = {}
         fits = len(shape) == result.ndim and all(
-            isinstance(want, str) or want == have for want, have in zip(shape, result.shape)
+            have == (named.setdefault(want, have) if isinstance(want, str) else want)
+            for want, have in zip(shape, result.shape)
         )
         if not fits:
             raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {result.shape}")
@@ -66,9 +68,12 @@ def nonnegative(name, value) -> float:
 def _real(name, value) -> float:
     if isinstance(value, jax.core.Tracer):
         return value
+    # float() would also take True and "1.0".
+    if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value):
+        raise ValueError(f"{name} must be a number, got {value!r}")
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must be a number, got {value!r}") from None
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {number}")
@@ -85,6 +90,14 @@ def count(name, value, minimum=1) -> int:
         raise ValueError(f"{name} must be a whole number, got {value!r}")
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    return number
+
+
+def seed(value) -> int:
+    """Return ``value`` as an int, if it is a seed that every generator used here takes."""
+    number = count("seed", value, minimum=0)
+    if number >= 2**32:
+        raise ValueError(f"seed must be below 2**32, got {number}")
     return number
 
 
@@ -108,10 +121,10 @@ def times(name, value) -> np.ndarray:
 
 def counts(name, value) -> np.ndarray:
     """Return a one-dimensional integer array of step counts, not negative."""
-    result = np.atleast_1d(np.asarray(value))
-    if result.dtype.kind not in "iu":
+    result = times(name, value)
+    if np.asarray(value).dtype.kind not in "iu" and result.size:
         raise ValueError(f"{name} must be whole numbers, got {value!r}")
-    return times(name, result).astype(np.int64)
+    return result.astype(np.int64)
 
 
 def instance(name, value, kind):

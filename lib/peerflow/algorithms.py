@@ -50,7 +50,8 @@ class Algorithm:
         W = _checks.array("W", W, (theta.shape[0],) * 2)
         step_size = _checks.positive("step_size", step_size)
         mixed = W @ theta
-        descent = step_size * gradient(mixed if self.mixes_point else theta)
+        gradients = gradient(mixed if self.mixes_point else theta)
+        descent = step_size * _checks.array("gradient", gradients, theta.shape)
         return mixed - (W @ descent if self.mixes_gradient else descent)
 
 

@@ -73,7 +73,7 @@ def partition(x, y, *, agents: int, samples: int, seed: int) -> AgentData:
     x = _checks.array("x", x, ("n", "inputs"))
     y = _checks.array("y", y, (len(x), "outputs"))
     agents, samples = _checks.count("agents", agents), _checks.count("samples", samples)
-    seed = _checks.count("seed", seed, minimum=0)
+    seed = _checks.seed(seed)
     if agents * samples > len(x):
         raise ValueError(f"{agents} agents with {samples} samples need {agents * samples}, got a pool of {len(x)}")
     dealt = np.random.default_rng(seed).permutation(len(x))[: agents * samples].reshape(agents, samples)
@@ -87,7 +87,7 @@ def half_moons(*, agents: int, samples: int, noise: float = 0.1, seed: int = 0) 
     half of the pool lies on each moon, and the deal is random.
     """
     agents, samples = _checks.count("agents", agents), _checks.count("samples", samples)
-    seed, noise = _checks.count("seed", seed, minimum=0), _checks.nonnegative("noise", noise)
+    seed, noise = _checks.seed(seed), _checks.nonnegative("noise", noise)
     x, label = make_moons(agents * samples, shuffle=False, noise=noise, random_state=seed)
     return partition(x, label[:, None], agents=agents, samples=samples, seed=seed)
 

@@ -143,12 +143,15 @@ def predict(algorithm: Algorithm, lin: Linearization, W, *, step_size: float, ob
 
 def gram(lin: Linearization, scale: float) -> tuple[Float[np.ndarray, "agents r r"], Float[np.ndarray, "agents r"]]:
     """Return c Psi as one block an agent, and c F_q^T r_q: the gradient is their affine function of z."""
+    _checks.instance("lin", lin, Linearization)
+    scale = _checks.positive("scale", scale)
     psi = scale * np.einsum("qir,qis->qrs", lin.features, lin.features, optimize=True)
     return psi, scale * np.einsum("qir,qi->qr", lin.features, lin.residuals0)
 
 
 def state_matrix(algorithm: Algorithm, W, psi: Float[np.ndarray, "agents r r"]) -> Float[np.ndarray, "Qr Qr"]:
     """Return A of (12a)-(12c) in the reduced basis, from W and the blocks of c Psi."""
+    _checks.instance("algorithm", algorithm, Algorithm)
     psi = _checks.array("psi", psi, ("agents", "rank", "rank"))
     W = mixing.doubly_stochastic(W, len(psi))
     Q, r = psi.shape[:2]
@@ -161,13 +164,16 @@ def state_matrix(algorithm: Algorithm, W, psi: Float[np.ndarray, "agents r r"]) 
 
 def phi_1(x):
     r"""Return :math:`\varphi_1(x) = (e^x - 1)/x`, and 1 at zero: (14)'s integral is :math:`t\,\varphi_1(tA)`."""
-    x = np.asarray(x, dtype=np.float64)
+    x = _checks.array("x", x).astype(np.float64)
     return np.divide(np.expm1(x), x, out=np.ones_like(x), where=x != 0)
 
 
 def geometric(eigenvalue, count):
     r"""Return :math:`\sum_{j<k} (1 + \lambda)^j = ((1+\lambda)^k - 1)/\lambda`, and k at zero: phi_1's counterpart."""
-    x, k = np.broadcast_arrays(np.asarray(eigenvalue, dtype=np.float64), np.asarray(count, dtype=np.float64))
+    k = _checks.array("count", count).astype(np.float64)
+    if (k < 0).any() or (k % 1).any():
+        raise ValueError(f"count must be whole numbers, not negative, got {count!r}")
+    x, k = np.broadcast_arrays(_checks.array("eigenvalue", eigenvalue).astype(np.float64), k)
     # Near zero the power is close to one and the difference would cancel.
     near = x > -0.5
     grown = np.where(near, np.expm1(k * np.log1p(np.where(near, x, 0.0))), (1 + x) ** k - 1)

@@ -73,6 +73,8 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
         If theta0 is not one common start, shapes do not fit, or anything holds NaN.
     """
     tolerance = _checks.positive("tolerance", tolerance)
+    if tolerance >= 1:
+        raise ValueError(f"tolerance must be below 1, or nothing is left, got {tolerance}")
     theta0 = _checks.array("theta0", theta0)
     if theta0.ndim == 2:
         raise ValueError(f"theta0 must be one common start (params,), got one row an agent {theta0.shape}")

@@ -54,13 +54,13 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
     Raises
     ------
     ValueError
-        If W is not square (or not ``agents`` by ``agents``), holds NaN or negative entries, or a row or column
+        If W is empty or not square (or not ``agents`` by ``agents``), holds NaN or negative entries, or a row or column
         misses the sum 1 by more than 1e-10.
     """
-    size = "agents" if agents is None else agents
+    size = "agents" if agents is None else _checks.count("agents", agents)
     W = _checks.array("W", W, (size, size)).astype(np.float64)
-    if W.shape[0] != W.shape[1]:
-        raise ValueError(f"W must be square, got shape {W.shape}")
+    if W.size == 0:
+        raise ValueError("W must have at least one agent, got none")
     if W.min() < -1e-12:
         raise ValueError(f"W must be doubly stochastic, got a negative entry {W.min():.3g}")
     for axis, what in ((1, "row"), (0, "column")):

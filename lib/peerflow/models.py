@@ -45,7 +45,7 @@ class Model:
 
     def init(self, seed: int) -> Float[Array, "params"]:
         """Draw initial parameters."""
-        return self.sample(jax.random.key(_checks.count("seed", seed, minimum=0)))
+        return self.sample(jax.random.key(_checks.seed(seed)))
 
     def apply(self, theta, x) -> Float[Array, "n outputs"]:
         """Return the outputs (n, M) for parameters (P,) and inputs (n, N)."""
