@@ -6,7 +6,7 @@ import pytest
 import reference
 from problems import Problem, affine, frozen, network
 
-import peerflow  # noqa: F401
+import peerflow  # noqa: F401 (float64)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

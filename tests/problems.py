@@ -52,7 +52,8 @@ class Problem:
     def linear_outputs(self, params, x) -> np.ndarray:
         """Return (11) on inputs x for parameters (time, agents, P)."""
         f0, jacobian = self.linear(x)
-        return np.array([[f0 + (jacobian @ (theta - self.theta0)).reshape(f0.shape) for theta in row] for row in params])
+        moved = np.array([[jacobian @ (theta - self.theta0) for theta in row] for row in params])
+        return f0 + moved.reshape(*moved.shape[:2], *f0.shape)
 
     def step_size(self, s: float, objective: str = "local") -> float:
         """Return the step for which the largest eigenvalue of c Psi is s."""
