@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import assert_close
 
-from peerflow.mixing import doubly_stochastic, max_norm_synchronisation, metropolis_hastings, spectral_gap
+from peerflow.mixing import disagreement, doubly_stochastic, max_norm_synchronisation, metropolis_hastings, spectral_gap
 
 SPECTRA = {
     "cycle": (nx.cycle_graph(8), [1 / 3 + 2 / 3 * np.cos(2 * np.pi * k / 8) for k in range(8)]),
@@ -113,3 +113,13 @@ def test_on_a_path_the_news_takes_every_round():
     params, origin = max_norm_synchronisation(theta, nx.path_graph(4))
     np.testing.assert_array_equal(origin, [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 3], [0, 0, 0, 0]])
     np.testing.assert_array_equal(params, theta[origin])
+
+
+def test_disagreement_is_the_root_mean_square_distance_from_the_mean(rng):
+    params = rng.standard_normal((3, 4, 5))
+    for k in range(3):
+        mean = sum(params[k]) / 4
+        squares = [np.linalg.norm(params[k, q] - mean) ** 2 for q in range(4)]
+        assert_close(disagreement(params[k]), np.sqrt(sum(squares) / 4))
+        assert_close(disagreement(params)[k], disagreement(params[k]))
+    assert disagreement(np.ones((4, 5))) == 0

@@ -84,6 +84,19 @@ def spectral_gap(W) -> float:
     return float(1 - modulus[-2])
 
 
+def disagreement(params) -> Float[np.ndarray, "*time"]:
+    r"""Return the root mean square distance of the agents from their mean.
+
+    :math:`\bigl(\frac1Q \sum_q \|\theta_q - \bar\theta\|_2^2\bigr)^{1/2}` over the last two axes of ``params``,
+    (..., agents, params).
+    """
+    params = _checks.array("params", params)
+    if params.ndim < 2 or 0 in params.shape[-2:]:
+        raise ValueError(f"params must have shape (..., agents, params), none of them empty, got {params.shape}")
+    away = params - params.mean(axis=-2, keepdims=True)
+    return np.sqrt((away**2).sum(axis=-1).mean(axis=-1))
+
+
 class Synchronisation(NamedTuple):
     """What max norm synchronisation did, round by round."""
 
