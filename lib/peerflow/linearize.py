@@ -8,6 +8,7 @@ The kernel on the data is :math:`K = J J^\top = F F^\top`, with eigenvalues :mat
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -90,5 +91,10 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
 def _expand(model, theta, x):
     """Return outputs (n, M) and Jacobian (n, M, P) at these parameters."""
     theta, x = jnp.asarray(theta), jnp.asarray(x)
-    jacobian = jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))
-    return np.asarray(model.forward(theta, x)), np.asarray(jax.jit(jacobian)(theta, x))
+    return np.asarray(model.forward(theta, x)), np.asarray(_jacobian(model, theta, x))
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian(model, theta, x):
+    """Return the Jacobian (n, M, P), compiled once a model."""
+    return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)
