@@ -18,7 +18,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 book: .venv/ready stage  ## execute every notebook from its raw inputs and render the results
-	$(call timed,notebooks,$(BIN)/python tools/notebooks.py _build/source/book,The cell and its error are shown above.)
+	$(call timed,notebooks,$(BIN)/python tools/notebooks.py _build/source/book _build/source/book/execution.md,The cell and its error are shown above.)
 	$(call timed,pages,$(render),Each warning above names its file and line.)
 	@echo "the book is in _build/html: make serve shows it"
 

@@ -1,9 +1,9 @@
 """Execute notebooks in place, in parallel, and say which stored outputs moved and by how much.
 
-    python tools/notebooks.py FOLDER
+    python tools/notebooks.py FOLDER [PAGE]
 
 An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. Ids and timings
-are normalised. So a second run changes nothing, and what git shows is what really moved.
+are normalised. So a second run changes nothing, and what git shows is what really moved. PAGE is a file to write the times to.
 """
 
 import copy
@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import execution
 import nbformat
 from harness import outputs, record, rules, widgets
 from harness.outputs import Comparison
@@ -95,12 +96,12 @@ def _tolerance(*metadata):
     return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, page: Path | None = None) -> int:
     paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
     if not paths:
         print(f"no notebooks under {folder}")
         return 1
-    failed = 0
+    failed, times = 0, {}
     os.environ |= ONE_THREAD
     record.fix_environment()
     # Every notebook is a process of its own; the threads of this pool only wait for them.
@@ -110,6 +111,7 @@ def main(folder: Path) -> int:
             name = running[future].relative_to(folder)
             try:
                 seconds, news = future.result()
+                times[str(name)] = seconds
                 print(f"[{done}/{len(paths)}] {name}: {seconds:.1f} s, {len(news) or 'nothing'} moved", flush=True)
                 shown = news[:_SHOWN] + ([f"... and {len(news) - _SHOWN} more"] if len(news) > _SHOWN else [])
                 print("".join(f"    {line}\n" for line in shown), end="", flush=True)
@@ -118,8 +120,10 @@ def main(folder: Path) -> int:
                 print(f"[{done}/{len(paths)}] {name} FAILED\n{error}", flush=True)
     if failed:
         print(f"{failed} of {len(paths)} notebooks failed: open them with `make lab` and run the cell shown above")
+    elif page is not None:
+        page.write_text(execution.page(times))
     return min(failed, 1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(*map(Path, sys.argv[1:])))
