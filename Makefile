@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Notebook kernels talk over local sockets.
 export JUPYTER_PLATFORM_DIRS := 1
 
-.PHONY: help book html serve lab test notebooks determinism lock clean
+.PHONY: help book html serve lab test notebooks determinism mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -44,6 +44,9 @@ determinism: .venv/ready  ## every notebook with two threads, other processors' 
 	$(call timed,two threads,$(TWO_THREADS) PYTHONHASHSEED=1 $(nbval),A result depends on how sums are split.)
 	$(call timed,AVX2,$(ONE_THREAD) OPENBLAS_CORETYPE=Haswell PYTHONHASHSEED=2 $(nbval),A result depends on the processor.)
 	$(call timed,AVX,$(ONE_THREAD) OPENBLAS_CORETYPE=Sandybridge PYTHONHASHSEED=3 $(nbval),A result depends on the processor.)
+
+mutants: .venv/ready  ## break the library in many small ways: tests and notebooks must notice each
+	$(call timed,mutants,$(BIN)/python tools/mutants.py,Each that went unnoticed is listed above.)
 
 lock: .venv/ready ## resolve requirements.lock and environment.yml anew from pyproject.toml (needs uv)
 	$(BIN)/python tools/lock.py
