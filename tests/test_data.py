@@ -64,6 +64,11 @@ def test_noise_of_half_moons_has_its_standard_deviation():
     assert across.std() == pytest.approx(0.01, rel=0.03)  # four standard errors: 4 / sqrt(2 * 10000)
 
 
+def test_another_seed_has_another_noise():
+    first, other = (half_moons(agents=2, samples=20, seed=seed).pooled()[0] for seed in (0, 1))
+    assert not set(rows(first)) & set(rows(other))
+
+
 def test_mnist_pixels_and_labels():
     agents = mnist_zeros_ones(agents=8, samples=200, seed=0)
     assert agents.x.shape == (8, 200, 784) and agents.y.shape == (8, 200, 1)

@@ -15,7 +15,7 @@ from peerflow.flows import geometric, gram, phi_1, predict, state_matrix
 from peerflow.kernels import nt
 from peerflow.linearize import linearize
 
-TIMES = np.array([0.0, 0.3, 1.0, 2.5, 17.0, 40.7])
+TIMES = np.array([0.0, 1 / 3, 1.0, np.e, 17.0, 40.7])
 COUNTS = np.array([0, 1, 2, 5, 33])
 # (matrix, largest eigenvalue of c Psi, objective): I - c Psi definite and indefinite.
 SETTINGS = [

@@ -10,7 +10,7 @@ from peerflow.data import AgentData
 from peerflow.flows import predict
 from peerflow.linearize import linearize
 
-TIMES = np.array([0.0, 0.3, 1.0, 2.5, 17.0, 40.7])
+TIMES = np.array([0.0, 1 / 3, 1.0, np.e, 17.0, 40.7])
 COUNTS = np.array([0, 1, 2, 5, 33])
 PROBLEM = network(outputs=2)
 
