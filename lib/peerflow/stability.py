@@ -1,0 +1,284 @@
+r"""Which step sizes are stable: Proposition 1 corrected, and its counterparts for ATC, CTA and the iterations.
+
+With :math:`c = \eta/D` (or :math:`\eta/(DQ)`), :math:`\Psi = \mathrm{blockdiag}(J_q^\top J_q)` and
+:math:`s = c \max_q \lambda_{\max}(J_q^\top J_q)`, the flow is :math:`\dot z = Az + u` and the iteration
+:math:`z' = (I + A)z + u`, on the space :math:`\mathbb{R}^Q \otimes \mathrm{range}(J^\top)` that neither ever leaves.
+A step is stable if no eigenvalue there makes a deviation grow: if :math:`\mathrm{Re}\,\lambda \le 0` for the flow, or
+:math:`|1 + \lambda| \le 1` for the iteration. (Outside of that space A is singular whenever P exceeds the rank of J,
+which the paper's proof overlooks: agreeing parameters that move no output stay where they are.)
+
+Proposition 1 holds without its assumption of minimality. Both terms of DGD's A have a negative semidefinite symmetric
+part, because W doubly stochastic has norm one. Where that vanishes all agents agree, if W connects them, on a v with
+:math:`J_q v = 0` for all q; in :math:`\mathrm{range}(J^\top)` only v = 0 does.
+
+For two agents that swap parameters, ATC with :math:`c\Psi = 3I` is unstable though W is doubly stochastic:
+
+>>> import numpy as np
+>>> from peerflow.algorithms import ATC
+>>> swap, psi = np.array([[0.0, 1.0], [1.0, 0.0]]), np.full((2, 1, 1), 3.0)
+>>> np.linalg.eigvals(state_matrix(ATC, swap, psi)).real.round(12).tolist()
+[1.0, -3.0]
+"""
+
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from jaxtyping import Complex, Float
+
+from peerflow import _checks, mixing
+from peerflow.algorithms import Algorithm
+from peerflow.flows import gram, predict, state_matrix
+from peerflow.linearize import Linearization
+from peerflow.objectives import gradient_scale
+
+# A mode that neither grows nor shrinks may seem to grow by this much.
+_ROUNDING = 1e-10
+# A search multiplies the step by the factor, up to this many times the step where s = 1, and finds it this closely.
+_FACTOR, _FAR, _FOUND = 1.05, 1e3, 1e-6
+# It leaves out directions with singular values below this, relative to the largest: they move at rates of rounding.
+_MOVING = 1e-7
+
+
+def step_size_limit(
+    algorithm: Algorithm, W, lin: Linearization, *, objective: str = "local", time: str = "discrete"
+) -> float:
+    r"""Return the largest step size up to which every step is stable, or inf where every step is.
+
+    DGD's flow is stable for every step and every W. For symmetric W the rest are eigenvalue problems. With
+    :math:`F = \mathrm{blockdiag}(F_q)` and h = 1 for DGD, :math:`h(W) = W` for ATC and CTA, the matrix
+    :math:`I + A` has the eigenvalue :math:`\mu` where -1/c is one of :math:`F\,h(W)\,(\mu I - W)^{-1} F^\top`, which is
+    symmetric. DGD first reaches :math:`\mu = -1` (at c = 0 if W itself has that eigenvalue). So do ATC and CTA if W
+    is positive semidefinite, and their flows are stable for every step. If W is indefinite,
+    :math:`\mu = 1` may come first, or a complex pair: the spectrum is computed at steps from
+    :func:`sufficient_limit` up to the first real crossing, each at most 5 % above the last, and a crossing among
+    them found to a relative 1e-6. Their flows are stable for every step just if :math:`F W F^\top`, with blocks
+    :math:`w_{qr} J_q J_r^\top`, is positive semidefinite.
+
+    For other W only this search is left: a window of instability narrower than 5 % may be missed, and none up to
+    s = 1000 counts as none.
+
+    Parameters
+    ----------
+    algorithm
+        DGD, ATC or CTA.
+    W
+        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
+    lin
+        The model about the common start.
+    objective
+        As in :func:`peerflow.training.train`.
+    time
+        ``"discrete"`` for the iteration, ``"continuous"`` for the flow.
+
+    Raises
+    ------
+    ValueError
+        If W does not fit or is not doubly stochastic, or a name is unknown.
+    """
+    W, psi, unit = _arguments(algorithm, W, lin, objective)
+    continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
+    if lin.rank == 0 or (continuous and not _mixes(algorithm)):
+        return np.inf
+    crossing, far = np.inf, _FAR / _largest(psi)
+    if _symmetric(W):
+        crossing = min(_real_crossing(algorithm, W, lin, mu) for mu in ((1.0,) if continuous else (1.0, -1.0)))
+        if not _mixes(algorithm) or np.linalg.eigvalsh(W)[0] > -1e-12 or crossing == 0:
+            return float(unit * crossing)
+        if continuous and crossing == np.inf and _lowest(_coupling(_roots(lin), W), lin.singular_values[0] ** 2) == 0:
+            return np.inf
+        far = min(far, (1 - _FOUND) * crossing)
+    moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
+    growth = partial(_growth, algorithm, W, psi[:, :moving, :moving], continuous)
+    start = _sufficient(algorithm, W, psi, continuous)
+    return float(unit * min(crossing, _first_crossing(growth, start, 1e-4 / _largest(psi), far)))
+
+
+def sufficient_limit(
+    algorithm: Algorithm, W, lin: Linearization, *, objective: str = "local", time: str = "discrete"
+) -> float:
+    r"""Return a step size below which every step is stable, from W and the largest curvature alone.
+
+    In terms of :math:`s`, every step is stable below
+
+    ============= ========================= =========================================
+    .             flow                      iteration
+    ============= ========================= =========================================
+    DGD           inf                       :math:`1 + \lambda_{\min}(W)`, W symmetric; else :math:`2 \min_q w_{qq}`
+    ATC, CTA      inf, W positive           2
+                  semidefinite;
+                  :math:`1 + 1/|\lambda_{\min}(W)|`,
+                  W symmetric; else 2
+    ============= ========================= =========================================
+
+    Why: a matrix is stable if its norm is at most one. For ATC and CTA that is the norm of :math:`W(I - c\Psi)` or
+    its transpose, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie between
+    :math:`\lambda_{\min}(W) - s` and 1; for any other, :math:`W = \alpha I + (1 - \alpha) V` with
+    :math:`\alpha = \min_q w_{qq}` and V doubly stochastic, so :math:`\|W - c\Psi\| \le \|\alpha I - c\Psi\| + 1 -
+    \alpha`. The flow of ATC for symmetric W has an eigenvalue :math:`i\omega` only if
+    :math:`-1/c` is one of :math:`F h(W) F^\top`, :math:`h(\lambda) = \lambda/(1 + i\omega - \lambda)`, whose real part
+    is at least :math:`-\beta/(1+\beta)` for :math:`\beta = -\lambda_{\min}(W)`.
+
+    For symmetric W the bound is the limit itself when all :math:`\Psi_q` agree.
+
+    Arguments as in :func:`step_size_limit`.
+    """
+    W, psi, unit = _arguments(algorithm, W, lin, objective)
+    continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
+    return np.inf if lin.rank == 0 else unit * _sufficient(algorithm, W, psi, continuous)
+
+
+def eigenvalues(
+    algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"
+) -> Complex[np.ndarray, "agents*rank"]:
+    """Return the eigenvalues of A, (12a)-(12c), on the space that the dynamics live in."""
+    return np.linalg.eigvals(_state(algorithm, W, lin, step_size, objective)).astype(complex)
+
+
+def spectral_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+    """Return the largest real part of A's eigenvalues: the flow's slowest decay if negative, its growth if positive."""
+    return float(eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective).real.max())
+
+
+def spectral_radius(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+    """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by."""
+    return float(np.abs(1 + eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)).max())
+
+
+def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+    r"""Return the largest eigenvalue of A's symmetric part :math:`(A + A^\top)/2`: negative in Proposition 1.
+
+    A bound on the growth of deviations in norm at every time, not only in the end.
+    """
+    A = _state(algorithm, W, lin, step_size, objective)
+    return float(np.linalg.eigvalsh((A + A.T) / 2)[-1])
+
+
+def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank"]:
+    r"""Return an orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
+
+    For each of them :math:`\mathbf{1} \otimes v` is in the null space of (12a)'s A, for every step size: the
+    counterexample to Proposition 1's proof. Each single parameter may well have influence.
+    """
+    _checks.instance("lin", lin, Linearization)
+    return scipy.linalg.null_space(lin.basis.T) if lin.rank else np.eye(lin.model.size)
+
+
+def disagreement(
+    algorithm: Algorithm, W, gradients, *, step_size: float, objective: str = "local"
+) -> Float[np.ndarray, "agents params"]:
+    r"""Return how far from their mean the agents end, to first order in the step size.
+
+    With G the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
+    :math:`-\eta\,(I - W)^+ G` and ATC at :math:`-\eta\,(I - W)^+ W G`: averaging the gradients helps. If one vector of
+    parameters is optimal for every agent, then G = 0 and none is biased.
+
+    Parameters
+    ----------
+    gradients
+        G: each agent's local gradient at the optimum, (agents, params).
+    """
+    _checks.instance("algorithm", algorithm, Algorithm)
+    gradients = _checks.array("gradients", gradients, ("agents", "params"))
+    W = mixing.doubly_stochastic(W, len(gradients))
+    step = _checks.positive("step_size", step_size) * gradient_scale(objective, len(W))
+    pushed = W @ gradients if algorithm.mixes_gradient else gradients
+    return -step * np.linalg.pinv(np.eye(len(W)) - W) @ pushed
+
+
+def _arguments(algorithm, W, lin, objective):
+    """Check; return W, the blocks of Psi, and the step size for which c = 1."""
+    _checks.instance("algorithm", algorithm, Algorithm)
+    _checks.instance("lin", lin, Linearization)
+    W = mixing.doubly_stochastic(W, lin.agents.agents)
+    return W, gram(lin, 1.0)[0], lin.agents.samples / gradient_scale(objective, len(W))
+
+
+def _state(algorithm, W, lin, step_size, objective):
+    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
+    return state_matrix(algorithm, dynamics.W, gram(lin, dynamics.scale)[0])
+
+
+def _mixes(algorithm):
+    """Say whether A is -I plus a product with W: ATC and CTA, whose spectra are one."""
+    return algorithm.mixes_gradient or algorithm.mixes_point
+
+
+def _symmetric(W):
+    return np.allclose(W, W.T, rtol=0, atol=1e-14)
+
+
+def _largest(psi):
+    return np.linalg.eigvalsh(psi).max()
+
+
+def _sufficient(algorithm, W, psi, continuous):
+    """Return the sufficient bound on c."""
+    smallest = np.linalg.eigvalsh(W)[0] if _symmetric(W) else None
+    if _mixes(algorithm):
+        s = 2.0
+        if continuous and smallest is not None:
+            s = 1 - 1 / smallest if smallest < -_ROUNDING else np.inf
+    elif continuous:
+        s = np.inf
+    else:
+        s = 2 * W.diagonal().min() if smallest is None else max(1 + smallest, 0.0)
+    return s / _largest(psi)
+
+
+def _roots(lin) -> Float[np.ndarray, "agents k rank"]:
+    """Return R_q with R_q^T R_q = F_q^T F_q: F_q without an orthonormal factor, which changes no spectrum here."""
+    return np.linalg.qr(lin.features, mode="r")
+
+
+def _coupling(roots, M):
+    """Return F M F^T, whose blocks are M_qr F_q F_r^T."""
+    size = roots.shape[0] * roots.shape[1]
+    return np.einsum("qir,qp,pjr->qipj", roots, M, roots, optimize=True).reshape(size, size)
+
+
+def _lowest(symmetric, scale):
+    """Return the smallest eigenvalue, or 0 if none is negative beyond rounding of matrices of this scale."""
+    smallest = np.linalg.eigvalsh(symmetric)[0]
+    return smallest if smallest < -1e-13 * scale else 0.0
+
+
+def _real_crossing(algorithm, W, lin, mu):
+    """Return the smallest c at which I + A has the eigenvalue mu, 1 or -1, for symmetric W."""
+    eigenvalues, vectors = np.linalg.eigh(W)
+    stuck = np.abs(mu - eigenvalues) < 1e-12
+    gain = eigenvalues if _mixes(algorithm) else np.ones(len(W))
+    weights = np.where(stuck, 0.0, gain / np.where(stuck, 1.0, mu - eigenvalues))
+    roots = _roots(lin)
+    coupled = _coupling(roots, vectors * weights @ vectors.T)
+    # What W leaves at mu has infinite weight: of the sign of gain / (mu - lambda) as lambda comes from inside.
+    infinite = np.einsum("qir,qk->qikr", roots, vectors[:, stuck]).reshape(len(coupled), -1)
+    if np.abs(infinite).max(initial=0.0) > 1e-12 * np.abs(roots).max():
+        if mu < 0 and not _mixes(algorithm):
+            return 0.0
+        # A positive infinity has no part in a negative eigenvalue.
+        used = scipy.linalg.orth(infinite)
+        project = np.eye(len(coupled)) - used @ used.T
+        coupled = project @ coupled @ project
+    lowest = _lowest(coupled, lin.singular_values[0] ** 2)
+    return -1 / lowest if lowest < 0 else np.inf
+
+
+def _growth(algorithm, W, psi, continuous, c):
+    """Return by how much the fastest mode grows, or (negative) by how much the slowest shrinks."""
+    spectrum = np.linalg.eigvals(state_matrix(algorithm, W, c * psi))
+    return (spectrum.real.max() if continuous else np.abs(1 + spectrum).max() - 1) - _ROUNDING
+
+
+def _first_crossing(growth, stable, tiny, far):
+    """Return the first c up to ``far`` where growth becomes positive, or inf; it is not at ``stable``, if above 0."""
+    low = stable if stable > 0 else tiny
+    if stable == 0 and growth(low) > 0:
+        return 0.0
+    while low < far:
+        high = min(_FACTOR * low, far)
+        if growth(high) > 0:
+            return scipy.optimize.brentq(growth, low, high, xtol=_FOUND * low)
+        low = high
+    return np.inf

@@ -1,0 +1,273 @@
+"""Step-size limits against dense state matrices of the printed equations, real training, and known eigenvalues."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import reference
+from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, network
+
+from peerflow import data, models, stability
+from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.linearize import Linearization, linearize
+from peerflow.mixing import metropolis_hastings
+from peerflow.training import train
+
+SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
+THREE = np.roll(np.eye(3), 1, axis=1)
+EVEN = (np.roll(np.eye(4), 1, axis=1) + np.roll(np.eye(4), -1, axis=1)) / 2
+"""The weights 1/max(d_q, d_r) on a cycle: the eigenvalues are 1, 0, 0 and -1."""
+PATH = metropolis_hastings(nx.path_graph(4))
+TIMES = ["discrete", "continuous"]
+
+
+def from_features(blocks) -> Linearization:
+    """Return a linearisation whose agents have these Jacobians, (agents, samples, params)."""
+    blocks = np.asarray(blocks, float)
+    U, s, Vt = np.linalg.svd(blocks.reshape(-1, blocks.shape[2]), full_matrices=False)
+    rank = int((s > 1e-10 * s[0]).sum())
+    features = (U * s)[:, :rank].reshape(*blocks.shape[:2], rank)
+    model = models.affine(inputs=blocks.shape[2] - 1, outputs=1)
+    agents = agent_data(blocks.shape[2] - 1, agents=len(blocks), samples=blocks.shape[1])
+    return Linearization(
+        model, agents, np.zeros(model.size), np.zeros(blocks.shape[:2]), features, Vt[:rank].T, s[:rank]
+    )
+
+
+def random_blocks(agents, samples=3, params=5, seed=0):
+    return np.random.default_rng(seed).normal(size=(agents, samples, params))
+
+
+def dense_growth(name, W, blocks, gain, time):
+    """Return how fast the fastest mode of (12)'s dense A grows, over all parameters of all agents."""
+    zero = np.zeros(blocks.shape[0] * blocks.shape[1])
+    A, _ = reference.flow(name, W, list(blocks), zero, zero, np.zeros(blocks.shape[2]), gain)
+    spectrum = np.linalg.eigvals(A)
+    return spectrum.real.max() if time == "continuous" else np.abs(1 + spectrum).max() - 1
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("W", [CYCLE, STAR, RING, EVEN, PATH, SWAP, THREE, np.eye(3), np.eye(1)], ids=str)
+def test_the_dense_printed_matrix_is_stable_up_to_the_limit_only(algorithm, W, time):
+    for seed in range(3):
+        blocks = random_blocks(len(W), seed=seed)
+        lin = from_features(blocks)
+        limit = stability.step_size_limit(algorithm, W, lin, time=time)
+        sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+        assert 0 <= sufficient <= limit * (1 + 1e-9)
+        samples, largest = blocks.shape[1], np.linalg.norm(blocks, 2, axis=(1, 2)).max() ** 2
+        if np.isinf(limit):
+            steps = samples / largest * np.array([0.1, 1.5, 3.0, 10.0, 1000.0])
+        else:
+            steps = limit * np.array([0.05, 0.3, 0.6, 0.8, 0.9, 0.99])
+            above = max(1.01 * limit, 1e-2 * samples / largest)
+            assert dense_growth(algorithm.name, W, blocks, above / samples, time) > 1e-6
+        for step in steps[steps > 0]:
+            assert dense_growth(algorithm.name, W, blocks, step / samples, time) < 1e-9 * max(1, step)
+
+
+@pytest.mark.parametrize("W", [CYCLE, STAR, RING], ids=["cycle", "star", "ring"])
+def test_real_training_is_bounded_below_the_limit_and_blows_up_above(algorithm, W):
+    problem = affine()
+    lin = linearize(problem.model, problem.agents, problem.theta0)
+    limit = stability.step_size_limit(algorithm, W, lin)
+    norms = []
+    for factor in (0.99, 1.01):
+        settings = {"step_size": factor * limit, "steps": 4000, "final_only": True}
+        run = train(algorithm, problem.model, problem.agents, W, problem.theta0, **settings)
+        norms.append(np.abs(run.params).max())
+    assert norms[0] < 100
+    assert norms[1] > 1e6
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("W", [CYCLE, STAR, EVEN, PATH, SWAP], ids=["cycle", "star", "even", "path", "swap"])
+def test_the_sufficient_bound_is_the_limit_where_agents_agree(algorithm, W, time):
+    lin = from_features(random_blocks(1).repeat(len(W), 0))
+    limit = stability.step_size_limit(algorithm, W, lin, time=time)
+    sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+    assert limit == pytest.approx(sufficient, rel=2e-6, abs=1e-12)
+
+
+def test_the_bounds_are_those_of_the_table():
+    """c lambda_max = s: the iteration's bounds on s, and the flow's."""
+    lin = from_features(random_blocks(4))
+    unit = SAMPLES / max(np.linalg.norm(block, 2) ** 2 for block in random_blocks(4))
+    table = [
+        (DGD, CYCLE, "discrete", 2 / 3),
+        (DGD, STAR, "discrete", 1.0),
+        (DGD, RING, "discrete", 2 * 0.5),
+        (ATC, CYCLE, "discrete", 2.0),
+        (CTA, RING, "discrete", 2.0),
+        (DGD, RING, "continuous", np.inf),
+        (ATC, STAR, "continuous", np.inf),
+        (CTA, CYCLE, "continuous", 4.0),
+        (ATC, RING, "continuous", 2.0),
+    ]
+    for algorithm, W, time, s in table:
+        assert stability.sufficient_limit(algorithm, W, lin, time=time) == pytest.approx(s * unit), (W, time)
+
+
+@pytest.mark.parametrize(
+    ("W", "curvature", "expected"),
+    [(SWAP, 3, [-3, 1]), ([[0.1, 0.9], [0.9, 0.1]], 4, [-4, 1.4]), (THREE, 4, [-4, 0.5 - 1.5 * 3**0.5 * 1j])],
+)
+def test_known_spectra_of_unstable_flows(W, curvature, expected):
+    # Inputs 1 and -1 beside the constant: J_q^T J_q = 2 I, and D = 2, so the step size is the curvature.
+    W = np.asarray(W)
+    lin = from_features(np.tile([[1.0, 1.0], [-1.0, 1.0]], (len(W), 1, 1)))
+    for algorithm in (ATC, CTA):
+        got = stability.eigenvalues(algorithm, W, lin, step_size=curvature)
+        for value in expected:
+            assert np.isclose(got, value, atol=1e-6).sum() == 2
+        abscissa = stability.spectral_abscissa(algorithm, W, lin, step_size=curvature)
+        assert abscissa == pytest.approx(np.real(expected).max(), abs=1e-6)
+        assert curvature > stability.step_size_limit(algorithm, W, lin, time="continuous")
+    assert stability.spectral_abscissa(DGD, W, lin, step_size=curvature) < 0
+
+
+def test_an_alternating_mode_leaves_dgd_no_step_but_not_atc():
+    lin = from_features(random_blocks(4))
+    assert stability.step_size_limit(DGD, EVEN, lin) == 0
+    assert stability.step_size_limit(ATC, EVEN, lin) > stability.sufficient_limit(ATC, EVEN, lin) > 0
+    assert stability.spectral_radius(ATC, EVEN, lin, step_size=stability.sufficient_limit(ATC, EVEN, lin)) < 1
+
+
+def test_an_alternating_mode_among_agents_that_learn_nothing_is_no_obstacle():
+    W = np.zeros((3, 3))
+    W[:2, :2], W[2, 2] = SWAP, 1
+    blocks = random_blocks(3)
+    blocks[:2] = 0
+    s = stability.step_size_limit(DGD, W, from_features(blocks)) / SAMPLES * np.linalg.norm(blocks[2], 2) ** 2
+    assert s == pytest.approx(2)
+
+
+def test_one_agent_is_gradient_descent(algorithm):
+    blocks = random_blocks(1)
+    lin = from_features(blocks)
+    limit = stability.step_size_limit(algorithm, np.eye(1), lin)
+    assert limit == pytest.approx(2 * SAMPLES / np.linalg.norm(blocks[0], 2) ** 2)
+    assert stability.step_size_limit(algorithm, np.eye(1), lin, time="continuous") == np.inf
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_the_global_objective_allows_q_times_the_step(time):
+    lin = from_features(random_blocks(4))
+    for bound in (stability.step_size_limit, stability.sufficient_limit):
+        local, total = (bound(ATC, CYCLE, lin, objective=name, time=time) for name in ("local", "global"))
+        assert total == pytest.approx(4 * local)
+
+
+def test_an_indefinite_w_is_harmless_to_the_flow_of_agents_with_orthogonal_data():
+    """F W F^T has blocks w_qr J_q J_r^T, here only the diagonal ones: positive, though W has the eigenvalue -1/3."""
+    lin = from_features(np.eye(4)[:, None, :])
+    for algorithm in (ATC, CTA):
+        assert stability.step_size_limit(algorithm, CYCLE, lin, time="continuous") == np.inf
+        assert stability.sufficient_limit(algorithm, CYCLE, lin, time="continuous") < np.inf
+        for step in 10.0 ** np.arange(-2, 7):
+            assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=step) < 0
+
+
+def test_only_an_indefinite_w_and_atc_or_cta_need_a_search(monkeypatch, algorithm):
+    monkeypatch.setattr(stability, "_first_crossing", None)
+    lin = from_features(random_blocks(4))
+    for time in TIMES:
+        assert stability.step_size_limit(algorithm, STAR, lin, time=time) > 0
+        assert stability.step_size_limit(DGD, CYCLE, lin, time=time) > 0
+    assert stability.step_size_limit(algorithm, CYCLE, from_features(np.eye(4)[:, None, :]), time="continuous") > 0
+
+
+def test_where_no_parameter_matters_every_step_is_stable(algorithm):
+    model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="relu", b_std=0.0)
+    lin = linearize(model, data.AgentData(np.zeros((4, 2, 2)), np.ones((4, 2, 1))), model.init(0))
+    for bound in (stability.step_size_limit, stability.sufficient_limit):
+        assert bound(algorithm, CYCLE, lin) == np.inf
+    assert stability.null_directions(lin).shape == (model.size, model.size)
+
+
+@pytest.mark.parametrize("W", [CYCLE, RING, THREE, EVEN], ids=["cycle", "ring", "three", "even"])
+def test_proposition_1_needs_no_minimality(W):
+    lin = from_features(random_blocks(len(W), params=40))  # many more parameters than samples
+    for step in (1e-2, 1.0, 1e3):
+        assert stability.numerical_abscissa(DGD, W, lin, step_size=step) < -1e-6
+        abscissa = stability.spectral_abscissa(DGD, W, lin, step_size=step)
+        assert abscissa <= stability.numerical_abscissa(DGD, W, lin, step_size=step) + 1e-9
+
+
+def test_null_directions_refute_the_proof_without_an_idle_parameter():
+    lin = from_features(np.ones((2, 1, 2)))  # J_q = [1 1]: both parameters move the output
+    v = stability.null_directions(lin)
+    assert_close(np.abs(v), np.full((2, 1), 0.5**0.5))
+    A, _ = reference.flow("DGD", SWAP, [np.ones((1, 2))] * 2, np.zeros(2), np.zeros(2), np.zeros(2), 0.7)
+    assert_close(np.append(A @ np.tile(v[:, 0], 2), 1), [0, 0, 0, 0, 1])
+    problem = network()
+    lin = linearize(problem.model, problem.agents, problem.theta0)
+    v = stability.null_directions(lin)
+    assert v.shape == (problem.model.size, problem.model.size - lin.rank)
+    jacobian = problem.linear(problem.agents.pooled()[0])[1]
+    assert_close(np.append(jacobian @ v, 1), np.append(np.zeros((len(jacobian), v.shape[1])), 1))
+    assert_close(v.T @ v, np.eye(v.shape[1]))
+
+
+def test_spectra_are_those_of_the_dense_printed_matrix(algorithm):
+    blocks = random_blocks(4, samples=2, params=6)  # as many samples as parameters: nothing is left out
+    lin = from_features(blocks)
+    zero = np.zeros(8)
+    A, _ = reference.flow(algorithm.name, RING, list(blocks), zero, zero, np.zeros(6), 0.3 / 2 / 4)
+    settings = {"step_size": 0.3, "objective": "global"}
+    expected = np.linalg.eigvals(A)
+    got = stability.eigenvalues(algorithm, RING, lin, **settings)
+    assert len(got) == len(expected)
+    assert np.abs(got[:, None] - expected[None]).min(axis=0).max() < 1e-6
+    assert stability.spectral_radius(algorithm, RING, lin, **settings) == pytest.approx(np.abs(1 + expected).max())
+    assert stability.spectral_abscissa(algorithm, RING, lin, **settings) == pytest.approx(expected.real.max())
+    symmetric = np.linalg.eigvalsh((A + A.T) / 2).max()
+    assert stability.numerical_abscissa(algorithm, RING, lin, **settings) == pytest.approx(symmetric)
+
+
+@pytest.mark.parametrize("W", [CYCLE, RING], ids=["cycle", "ring"])
+def test_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
+    blocks = random_blocks(AGENTS)
+    y = np.random.default_rng(9).normal(size=blocks.shape[:2])
+    optimum = np.linalg.lstsq(blocks.reshape(-1, 5), y.reshape(-1))[0]
+    gradients = np.einsum("qdp,qd->qp", blocks, blocks @ optimum - y) / SAMPLES
+    assert np.abs(gradients).max() > 0.1
+    errors = []
+    for step in (1e-3, 5e-4):
+        A, u = reference.flow(algorithm.name, W, list(blocks), np.zeros(12), y.reshape(-1), np.zeros(5), step / SAMPLES)
+        fixed = np.linalg.solve(A, -u).reshape(AGENTS, 5)
+        got = stability.disagreement(algorithm, W, gradients, step_size=step)
+        errors.append(np.abs(fixed - fixed.mean(0) - got).max())
+        assert errors[-1] < 0.05 * np.abs(got).max()
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    total = stability.disagreement(algorithm, W, gradients, step_size=4 * step, objective="global")
+    assert_close(total, got)
+
+
+@pytest.mark.parametrize("bound", [stability.step_size_limit, stability.sufficient_limit])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"algorithm": "DGD"}, "algorithm must be a Algorithm"),
+        ({"W": np.eye(3)}, "W must have shape"),
+        ({"W": 2 * np.eye(4)}, "doubly stochastic"),
+        ({"lin": CYCLE}, "lin must be a Linearization"),
+        ({"objective": "mine"}, "objective must be one of"),
+        ({"time": "both"}, "time must be one of"),
+    ],
+)
+def test_bad_input_of_the_limits(bound, change, match):
+    good = {"algorithm": DGD, "W": CYCLE, "lin": from_features(random_blocks(4)), **change}
+    with pytest.raises(ValueError, match=match):
+        bound(good.pop("algorithm"), good.pop("W"), good.pop("lin"), **good)
+
+
+def test_bad_input_of_the_rest():
+    lin = from_features(random_blocks(4))
+    with pytest.raises(ValueError, match="step_size must be positive"):
+        stability.eigenvalues(DGD, CYCLE, lin, step_size=0)
+    with pytest.raises(ValueError, match="lin must be a Linearization"):
+        stability.null_directions(CYCLE)
+    with pytest.raises(ValueError, match="gradients must have shape"):
+        stability.disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)
+    with pytest.raises(ValueError, match="W must have shape"):
+        stability.disagreement(DGD, CYCLE, np.zeros((3, 2)), step_size=1.0)
