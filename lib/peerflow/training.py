@@ -47,8 +47,7 @@ class Run:
         """Each agent's outputs on inputs (n, N), wherever parameters were kept."""
         x = _checks.array("x", x, ("n", self.model.inputs))
         flat = self.params.reshape(-1, self.params.shape[-1])
-        out = jax.lax.map(lambda theta: self.model.forward(theta, jnp.asarray(x, flat.dtype)), flat)
-        return np.asarray(out).reshape(*self.params.shape[:-1], len(x), self.model.outputs)
+        return np.asarray(_outputs(self.model, flat, x.astype(flat.dtype))).reshape(*self.params.shape[:-1], len(x), self.model.outputs)
 
 
 def train(
@@ -144,6 +143,12 @@ def _risk(model, loss_fn, theta, x, y):
 @partial(jax.jit, static_argnums=(0, 1))
 def _local_risks(model, loss_fn, theta, x, y):
     return jax.vmap(partial(_risk, model, loss_fn))(theta, x, y)
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(model, thetas, x):
+    """Return the outputs of many parameter vectors on the same inputs."""
+    return jax.lax.map(lambda theta: model.forward(theta, x), thetas)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
