@@ -48,7 +48,7 @@ def literal(x, name, *, hidden=1, w_std=1.0, b_std=0.1, points=151):
 def test_empirical_is_neural_tangents_own(x):
     model = models.mlp(inputs=2, widths=(5, 4), outputs=3, activation="tanh")
     theta, x = model.init(0), x[:4]
-    own = kernels.nt.empirical_ntk_fn(lambda theta, x: model.forward(theta, x), trace_axes=())
+    own = jax.jit(kernels.nt.empirical_ntk_fn(lambda theta, x: model.forward(theta, x), trace_axes=()))
     # (n, n2, M, M) there; samples and then outputs here.
     expected = np.asarray(own(jnp.asarray(x), jnp.asarray(x[:3]), theta)).transpose(0, 2, 1, 3)
     have = kernels.empirical(model, theta, x, x[:3])
