@@ -1,0 +1,282 @@
+"""When outputs agree: numbers, pictures and widgets, without a kernel; and what the harness relies on in nbval."""
+
+import base64
+import copy
+import inspect
+import io
+import itertools
+import sys
+import uuid
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbval import plugin
+from nbval.kernel import RunningKernel
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import mutants  # noqa: E402
+from harness import pictures, rules, text, widgets  # noqa: E402
+from harness.outputs import WIDGET_VIEW, Comparison, merge_streams  # noqa: E402
+from harness.text import Tolerance  # noqa: E402
+
+
+def agree(stored, new, **tolerance):
+    return not list(text.differences(stored, new, Tolerance(**tolerance)))
+
+
+@pytest.mark.parametrize(
+    ("stored", "new"),
+    [
+        ("loss 0.2625", "loss 0.2625"),
+        ("0.30000000000000004", "0.3"),
+        ("x = 1.2345678e-05", "x = 1.2345679e-05"),
+        ("| 1.0000001 | 2 |", "| 1.0000002 | 2 |"),
+        ("-0.00", "0.00"),
+        ("nan inf", "nan inf"),
+    ],
+)
+def test_texts_that_agree(stored, new):
+    assert agree(stored, new)
+
+
+@pytest.mark.parametrize(
+    ("stored", "new"),
+    [
+        ("loss 0.2625", "loss 0.2626"),
+        ("loss 0.2625", "loss 0.2525"),
+        ("loss 0.2625", "loss -0.2625"),
+        ("loss 0.2625", "Loss 0.2625"),
+        ("4.9e-04", "4.9e-05"),
+        ("4.9e-04", "< 1e-10"),
+        ("485 directions", "486 directions"),
+        ("12345678 parameters", "12345679 parameters"),
+        ("theta1", "theta2"),
+        ("#0072B2", "#0072B3"),
+        (r"10^{-4}", r"10^{-5}"),
+        ("nan", "0.5"),
+        ("one\ntwo\n", "one\n"),
+        ("one", "one\n"),
+        ("a  b", "a b"),
+        ("", "0.1"),
+    ],
+)
+def test_texts_that_differ(stored, new):
+    assert not agree(stored, new)
+    assert not agree(new, stored)
+
+
+def test_a_named_tolerance_is_for_real_numbers_only():
+    assert agree("0.25 of 17", "0.26 of 17", relative=0.1)
+    assert not agree("0.25 of 17", "0.25 of 18", relative=0.1)
+    assert agree("1.0e-17", "-3.0e-18", absolute=1e-15)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"relative": 1e-3},
+        {"relative": 1e-3, "reason": " "},
+        {"relative": -1.0, "reason": "why"},
+        {"relative": float("inf"), "reason": "why"},
+        {"relative": "much", "reason": "why"},
+        {"relativ": 1e-3, "reason": "why"},
+        0.1,
+    ],
+)
+def test_a_tolerance_needs_a_reason_and_a_number(named):
+    assert text.tolerance_problem({"tolerance": named})
+
+
+def test_the_last_named_tolerance_counts():
+    notebook, cell = {"tolerance": {"relative": 1e-3, "reason": "a"}}, {"tolerance": {"picture": 9, "reason": "b"}}
+    assert Tolerance.of(notebook, {}).relative == 1e-3
+    assert Tolerance.of(notebook, cell) == Tolerance(picture=9, reason="b")
+    assert Tolerance.of({}, {}) == Tolerance()
+
+
+def png(pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, format="png")
+    return file.getvalue()
+
+
+def test_a_thin_line_that_moves_is_far_however_large_the_picture():
+    for size in (64, 1024):
+        stored, shaded, moved = (np.full((size, size, 3), 255) for _ in range(3))
+        stored[20, 10:40] = 0
+        shaded[20, 10:40] = 4
+        moved[21, 10:40] = 0
+        assert pictures.distance(png(stored), png(stored)) == 0
+        assert pictures.distance(png(stored), png(shaded)) < 3 < 30 < pictures.distance(png(stored), png(moved))
+
+
+def test_pictures_of_different_sizes_differ(tmp_path):
+    stored, new = png(np.zeros((40, 50, 3))), png(np.zeros((40, 51, 3)))
+    assert "50 x 40 pixels, the new one is 51 x 40" in pictures.difference(stored, new, 3.0)
+    pictures.save(tmp_path / "deep" / "one", stored, new)
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["one-actual.png", "one-expected.png"]
+
+
+def compare(stored, new):
+    return list(Comparison(Tolerance()).outputs(stored, new))
+
+
+def test_outputs_agree_whole():
+    shown = new_output("display_data", {"text/plain": "'a'"}, metadata={"scrapbook": {"name": "start"}})
+    renamed = new_output("display_data", {"text/plain": "'a'"}, metadata={"scrapbook": {"name": "end"}})
+    assert not compare([shown], [copy.deepcopy(shown)])
+    assert compare([shown], [renamed]) == ["metadata.scrapbook.name: 'start' stored, 'end' new"]
+    assert compare([shown], [])
+    assert compare([shown], [new_output("execute_result", shown.data, metadata=shown.metadata)])
+    assert compare([new_output("stream", name="stdout", text="a")], [new_output("stream", name="stderr", text="a")])
+
+
+def test_numbers_in_json_and_pictures_in_html_are_compared_as_such():
+    black, grey = (base64.b64encode(png(np.full((9, 9, 3), value))).decode() for value in (0, 99))
+    html = "<img src='data:image/png;base64,{}'> 0.25"
+    for key, stored, same, other in (
+        ("application/json", {"y": [0.1, 2]}, {"y": [0.1 + 1e-9, 2]}, {"y": [0.11, 2]}),
+        ("application/json", {"y": [0.1, 2]}, {"y": [0.1, 2]}, {"y": [0.1, 3]}),
+        ("text/html", html.format(black), html.format(black), html.format(grey)),
+    ):
+        outputs = [[new_output("display_data", {key: value})] for value in (stored, same, other)]
+        assert not compare(outputs[0], outputs[1])
+        assert len(compare(outputs[0], outputs[2])) == 1
+
+
+def test_where_a_stream_is_cut_does_not_matter():
+    pieces = [new_output("stream", name="stdout", text=part) for part in ("a\n", "b", "\n")]
+    whole = [new_output("stream", name="stdout", text="a\nb\n")]
+    assert merge_streams(pieces) == whole and not compare(pieces, whole)
+    assert pieces[0].text == "a\n"
+
+
+def panel(value=3.0, low="min", order=False):
+    """Return a notebook that shows two sliders in a box, linked in two ways, under random ids."""
+    box, one, other, link, second, alone = (uuid.uuid4().hex for _ in range(6))
+
+    def model(name, **state):
+        return {"model_name": name, "model_module": "m", "model_module_version": "1", "state": state}
+
+    def ref(key, what):
+        return [f"IPY_MODEL_{key}", what]
+
+    models = {
+        box: model("BoxModel", children=[f"IPY_MODEL_{one}", f"IPY_MODEL_{other}"]),
+        one: model("SliderModel", description="steps", value=value),
+        other: model("SliderModel", description="rate", value=0.25),
+        link: model("LinkModel", source=ref(one, "value"), target=ref(other, "max")),
+        second: model("LinkModel", source=ref(one, "value"), target=ref(other, low)),
+        alone: model("OutputModel", msg_id=uuid.uuid4().hex, outputs=[]),
+    }
+    models = dict(sorted(models.items(), reverse=order))
+    view = new_output("display_data", {WIDGET_VIEW: {"model_id": box, "version_major": 2, "version_minor": 0}})
+    return new_notebook(
+        cells=[new_code_cell("box", outputs=[view], id="cell-0")],
+        metadata=nbformat.from_dict({"widgets": {widgets.STATE: {"state": models, "version_major": 2}}}),
+    )
+
+
+def widget_differences(stored, new):
+    return list(widgets.differences(stored, new, Comparison(Tolerance())))
+
+
+def test_widgets_agree_whatever_their_ids_and_order_are():
+    for order in (False, True):
+        stored, new = panel(), panel(order=order)
+        assert not widget_differences(stored, new)
+        assert stored == new  # renaming leaves nothing random
+
+
+def test_widgets_that_differ_are_named():
+    assert widget_differences(panel(), panel(value=4.0)) == [
+        "cell-0: Slider 'steps'.value: 3.0 stored, 4.0 new: relative difference 2.5e-01, tolerance 1e-06"
+    ]
+    assert any("Link.target[1]: 'min' stored, 'max' new" in one for one in widget_differences(panel(), panel(low="max")))
+    gone = panel()
+    gone.metadata.pop("widgets")
+    assert widget_differences(panel(), gone)[-1] == "widgets: 6 models stored, none new"
+
+
+def test_a_children_swap_and_a_picture_in_a_widget_are_seen():
+    swapped = panel()
+    models = widgets.models(swapped)
+    next(iter(m for m in models.values() if m.model_name == "BoxModel")).state.children.reverse()
+    assert widget_differences(panel(), swapped)
+    sides = []
+    for value in (0, 1, 99):
+        side = panel()
+        slider = next(m for m in widgets.models(side).values() if m.state.get("description") == "rate")
+        data = base64.b64encode(png(np.full((9, 9, 3), value))).decode()
+        slider["buffers"] = [{"path": ["value"], "encoding": "base64", "data": data}]
+        sides.append(side)
+    assert not widget_differences(copy.deepcopy(sides[0]), sides[1])
+    assert "the picture moved" in widget_differences(sides[0], sides[2])[0]
+
+
+def test_a_reason_may_stand_in_a_comment():
+    for source, found in (
+        ("# NBVAL_SKIP\nx = 1", ""),
+        ("# NBVAL_SKIP\n# takes an hour\nx = 1", "takes an hour"),
+        ("# takes an hour\n# NBVAL_SKIP\nx = 1", "takes an hour"),
+        ("# takes an hour\nx = 1\n# NBVAL_SKIP", ""),
+    ):
+        cell = new_code_cell(source, execution_count=1)
+        assert rules.unchecked(cell) and rules.reason(cell) == found
+    for tag in ("nbval-skip", "nbval-ignore-output", "raises-exception", "skip-execution"):
+        assert rules.unchecked(new_code_cell("", metadata={"tags": [tag]}))
+    assert not rules.unchecked(new_code_cell("# NBVAL_CHECK_OUTPUT", metadata={"tags": ["hide-input"]}))
+
+
+def test_cells_out_of_order_are_found():
+    notebook = new_notebook(cells=[new_code_cell("1", execution_count=count) for count in (1, 3, 2)])
+    assert [found.split(":")[0] for found in rules.problems(notebook)] == ["cell-1", "cell-2"]
+
+
+def test_nbval_still_has_what_the_harness_uses():
+    """If this fails after an update of nbval, read book/conftest.py anew."""
+    assert list(inspect.signature(plugin.IPyNbCell.compare_outputs).parameters) == ["self", "test", "ref", "skip_compare"]
+    assert list(inspect.signature(plugin.IPyNbFile.get_kernel_message).parameters) == ["self", "timeout", "stream"]
+    run = inspect.getsource(plugin.IPyNbCell.runtest)
+    for used in (
+        "self.compare_outputs(outs, ",
+        "self.comparison_traceback",
+        "self.parent.get_kernel_message(",
+        "kernel.execute_cell_input(",
+    ):
+        assert used in run
+    assert {"kc"} <= set(RunningKernel.__init__.__code__.co_names)
+    assert set(plugin.comment_markers) >= {"NBVAL_SKIP", "NBVAL_IGNORE_OUTPUT", "NBVAL_CHECK_OUTPUT"}
+
+
+def test_every_listed_mutant_fits_the_source():
+    listed = mutants.read(ROOT / "tools" / "mutants.toml")
+    assert len(listed) >= 30
+    modules = {path.name for path in (ROOT / "lib" / "peerflow").glob("*.py")} - {"__init__.py"}
+    assert {mutant.file for mutant in listed} == modules
+    notebooks = set(itertools.chain.from_iterable(mutant.notebooks for mutant in listed))
+    assert all((ROOT / "book" / f"{name}.ipynb").exists() for name in notebooks)
+
+
+def test_a_mutant_that_no_longer_fits_is_an_error(tmp_path):
+    entry = '[[mutant]]\nfile = "flows.py"\nwhat = "w"\nold = "{}"\nnew = "n"\nunseen = "u"\n'
+    (tmp_path / "one.toml").write_text(entry.format("no such text"))
+    with pytest.raises(ValueError, match="its old text is there 0 times"):
+        mutants.read(tmp_path / "one.toml")
+
+
+def test_a_verdict_asks_for_tests_and_notebooks():
+    fault = mutants.Mutant("flows.py", "w", "a", "b", notebooks=("dgd",))
+    assert mutants.Verdict("t", "n").wrong(fault) is None
+    assert mutants.Verdict("t", None).wrong(fault) == "not caught by the notebooks"
+    assert mutants.Verdict(None, None).wrong(fault) == "not caught by the tests and notebooks"
+    assert mutants.Verdict("t", None).wrong(fault._replace(notebooks=(), unseen="u")) is None
+    same = fault._replace(notebooks=(), equivalent="e")
+    assert mutants.Verdict(None, None).wrong(same) is None
+    assert "but was caught" in mutants.Verdict("t", None).wrong(same)
