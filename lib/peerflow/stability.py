@@ -100,17 +100,13 @@ def sufficient_limit(
 ) -> float:
     r"""Return a step size below which every step is stable, from W and the largest curvature alone.
 
-    In terms of :math:`s`, every step is stable below
+    In terms of :math:`s`, every step is stable
 
-    ============= ========================= =========================================
-    .             flow                      iteration
-    ============= ========================= =========================================
-    DGD           inf                       :math:`1 + \lambda_{\min}(W)`, W symmetric; else :math:`2 \min_q w_{qq}`
-    ATC, CTA      inf, W positive           2
-                  semidefinite;
-                  :math:`1 + 1/|\lambda_{\min}(W)|`,
-                  W symmetric; else 2
-    ============= ========================= =========================================
+    - DGD, flow: always;
+    - DGD, iteration: below :math:`1 + \lambda_{\min}(W)` for symmetric W, else below :math:`2 \min_q w_{qq}`;
+    - ATC and CTA, flow: always if W is positive semidefinite, below :math:`1 + 1/|\lambda_{\min}(W)|` for any other
+      symmetric W, else below 2;
+    - ATC and CTA, iteration: below 2.
 
     Why: a matrix is stable if its norm is at most one. For ATC and CTA that is the norm of :math:`W(I - c\Psi)` or
     its transpose, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie between
