@@ -90,7 +90,8 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
 
 def _expand(model, theta, x):
     """Return outputs (n, M) and Jacobian (n, M, P) at these parameters."""
-    theta, x = jnp.asarray(theta), jnp.asarray(x)
+    theta = jnp.asarray(theta)
+    x = jnp.asarray(x, theta.dtype)
     return np.asarray(model.forward(theta, x)), np.asarray(_jacobian(model, theta, x))
 
 
