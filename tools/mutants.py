@@ -88,15 +88,13 @@ def read(path: Path) -> list[Mutant]:
     return mutants
 
 
-def copied(mutant: Mutant | None, folder: Path) -> Path:
-    """Lay out a copy of the tree, with the fault in it."""
+def snapshot(folder: Path) -> Path:
+    """Copy what is needed of the tree, once: it may be edited while this runs."""
     for name in _COPIED:
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name, **({"ignore": _IGNORED} if source.is_dir() else {}))
-    if mutant:
-        path = folder / "lib" / "peerflow" / mutant.file
-        path.write_text(path.read_text().replace(mutant.old, mutant.new))
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=_IGNORED)
+        else:
+            shutil.copy(ROOT / name, folder / name)
     return folder
 
 
@@ -127,36 +125,38 @@ def by_notebook(folder: Path, name: str) -> str | None:
     return first_failure(folder, "--nbval", f"book/{name}.ipynb", "-k", "not rules")
 
 
-def judge(mutant: Mutant) -> Verdict:
+def judge(mutant: Mutant, sound_tree: Path) -> Verdict:
+    """Run tests and notebooks on a copy with the fault in it."""
     with tempfile.TemporaryDirectory() as folder:
-        tree = copied(mutant, Path(folder))
+        tree = shutil.copytree(sound_tree, Path(folder), ignore=_IGNORED, dirs_exist_ok=True)
+        path = tree / "lib" / "peerflow" / mutant.file
+        path.write_text(path.read_text().replace(mutant.old, mutant.new))
         found = (by_notebook(tree, name) for name in mutant.notebooks)
         return Verdict(by_tests(tree, mutant.tests), next(filter(None, found), None))
 
 
-def sound(mutants: list[Mutant], pool) -> Iterator[str]:
+def unsound(tree: Path, mutants: list[Mutant], pool) -> Iterator[str]:
     """Yield what fails without any fault: against that, being caught would mean nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = copied(None, Path(folder))
-        where = [sys.executable, "-c", "import peerflow; print(peerflow.__file__)"]
-        used = subprocess.check_output(where, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "lib")}, text=True)
-        if not Path(used.strip()).is_relative_to(tree):
-            yield f"the library is imported from {used.strip()}, not from the copy"
-        runs = [pool.submit(by_tests, tree, {name for mutant in mutants for name in mutant.tests})]
-        runs += [pool.submit(by_notebook, tree, name) for name in {n for m in mutants for n in m.notebooks}]
-        yield from filter(None, (run.result() for run in runs))
+    where = [sys.executable, "-c", "import peerflow; print(peerflow.__file__)"]
+    used = subprocess.check_output(where, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "lib")}, text=True)
+    if not Path(used.strip()).is_relative_to(tree):
+        yield f"the library is imported from {used.strip()}, not from the copy"
+    runs = [pool.submit(by_tests, tree, {name for mutant in mutants for name in mutant.tests})]
+    runs += [pool.submit(by_notebook, tree, name) for name in {n for m in mutants for n in m.notebooks}]
+    yield from filter(None, (run.result() for run in runs))
 
 
 def main(words: list[str]) -> int:
     mutants = read(Path(__file__).with_suffix(".toml"))
     chosen = [m for m in mutants if not words or any(word in f"{m.file} {m.what}" for word in words)]
     start, wrong, caught = time.perf_counter(), [], {"tests": 0, "notebooks": 0}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        if broken := list(sound(chosen, pool)):
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        tree = snapshot(Path(folder))
+        if broken := list(unsound(tree, chosen, pool)):
             print("without any fault, this fails: " + ", ".join(broken))
             return 1
         print(f"without a fault everything passes ({time.perf_counter() - start:.0f} s); now {len(chosen)} faults")
-        running = {pool.submit(judge, mutant): mutant for mutant in chosen}
+        running = {pool.submit(judge, mutant, tree): mutant for mutant in chosen}
         for done, future in enumerate(as_completed(running), 1):
             mutant, verdict = running[future], future.result()
             caught["tests"] += verdict.test is not None
