@@ -9,8 +9,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from peerflow import data, mixing, models, plots
-from peerflow.algorithms import DGD
+from peerflow import data, mixing, models, plots, stability
+from peerflow.algorithms import ATC, DGD
 from peerflow.compare import compare
 from peerflow.linearize import linearize
 
@@ -89,3 +89,26 @@ def test_bad_input(comparison):
         plots.loss_curves({})
     with pytest.raises(ValueError, match="agents must be at least 1, got 0"):
         plots.agent_colours(0)
+
+
+def test_spectra_are_drawn_with_their_limits(comparison):
+    lin, W = comparison.flow.lin, mixing.metropolis_hastings(nx.path_graph(3))
+    steps = np.array([0.1, 1.0, 10.0])
+    fig = plots.spectra([DGD, ATC], W, lin, steps, objective="global")
+    for ax, spectrum, time, edge in (
+        (fig.axes[0], stability.spectral_radius, "discrete", 1.0),
+        (fig.axes[1], stability.spectral_abscissa, "continuous", 0.0),
+    ):
+        lines = iter(ax.lines)
+        assert next(lines).get_ydata() == [edge, edge]
+        for algorithm in (DGD, ATC):
+            curve = next(lines)
+            wanted = [spectrum(algorithm, W, lin, step_size=step, objective="global") for step in steps]
+            assert curve.get_label() == algorithm.name
+            np.testing.assert_array_equal(curve.get_xdata(), steps)
+            np.testing.assert_allclose(curve.get_ydata(), wanted, rtol=1e-12)
+            limit = stability.step_size_limit(algorithm, W, lin, objective="global", time=time)
+            if np.isfinite(limit):
+                mark = next(lines)
+                assert mark.get_xdata() == [limit, limit] and mark.get_color() == curve.get_color()
+        assert next(lines, None) is None

@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from peerflow import _checks
+from peerflow import _checks, stability
+from peerflow.algorithms import Algorithm
 from peerflow.compare import Comparison
+from peerflow.linearize import Linearization
 from peerflow.flows import Trajectory
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
@@ -73,6 +75,32 @@ def loss_curves(comparisons: Mapping[str, Comparison], *, kind: str = "local", x
         axes[0, 0].set_ylabel(label)
         axes[1, 0].set_ylabel("relative error")
         fig.legend(handles=_legend(), loc="outside lower center", ncols=4)
+    return fig
+
+
+def spectra(algorithms: Sequence[Algorithm], W, lin: Linearization, step_sizes, *, objective: str = "local") -> Figure:
+    """Draw spectral radius (iterations) and spectral abscissa (flows) against the step size, and mark the limits.
+
+    What lies above the horizontal line, one and zero, is unstable; dotted lines are ``stability.step_size_limit``.
+    """
+    step_sizes = _checks.array("step_sizes", step_sizes, ("steps",))
+    panels = {
+        "spectral radius": (stability.spectral_radius, "discrete", 1.0, (0.9, 1.6)),
+        "spectral abscissa": (stability.spectral_abscissa, "continuous", 0.0, (-0.4, 0.6)),
+    }
+    with plt.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.3), layout="constrained")
+        for ax, (label, (spectrum, time, edge, span)) in zip(axes, panels.items()):
+            ax.axhline(edge, color="0.4", linewidth=0.8)
+            for algorithm, colour in zip(algorithms, agent_colours(len(algorithms))):
+                curve = [spectrum(algorithm, W, lin, step_size=step, objective=objective) for step in step_sizes]
+                ax.semilogx(step_sizes, curve, color=colour, label=algorithm.name)
+                limit = stability.step_size_limit(algorithm, W, lin, objective=objective, time=time)
+                if np.isfinite(limit):
+                    ax.axvline(limit, color=colour, linestyle=":")
+            ax.set(xlabel=r"step size $\eta$", ylabel=label, ylim=span)
+            ax.set_title({"discrete": "iteration", "continuous": "flow"}[time])
+        axes[0].legend()
     return fig
 
 
