@@ -116,8 +116,10 @@ def flow_equation(
     outputs0 = np.concatenate([outputs.reshape(-1) for outputs, _ in expansions])
     jacobian = scipy.linalg.block_diag(*(block.reshape(-1, P) for _, block in expansions))
     psi = jacobian.T @ jacobian
-    outer = stacked_W if algorithm.mixes_gradient else np.eye(Q * P)
-    inner = stacked_W if algorithm.mixes_point else np.eye(Q * P)
-    A = stacked_W - np.eye(Q * P) - c * outer @ psi @ inner
-    u = -c * outer @ (jacobian.T @ (outputs0 - agents.y.reshape(-1)) - psi @ theta0.reshape(-1))
-    return FlowEquation(theta0, outputs0, jacobian, psi, A, u)
+    curvature, pull = psi, jacobian.T @ (outputs0 - agents.y.reshape(-1)) - psi @ theta0.reshape(-1)
+    if algorithm.mixes_point:
+        curvature = curvature @ stacked_W
+    if algorithm.mixes_gradient:
+        curvature, pull = stacked_W @ curvature, stacked_W @ pull
+    A = stacked_W - np.eye(Q * P) - c * curvature
+    return FlowEquation(theta0, outputs0, jacobian, psi, A, -c * pull)
