@@ -115,6 +115,27 @@ def test_in_the_limit_an_interpolating_flow_reaches_the_minimum_norm_solution(al
     assert_close(flow.params()[0], np.tile(nearest, (AGENTS, 1)), tolerance=1e-7)
 
 
+@pytest.mark.parametrize("W", [CYCLE, RING], ids=["cycle", "ring"])
+def test_the_fixed_point_is_where_flow_and_iteration_end_and_stand_still(algorithm, W):
+    problem = affine()
+    lin = linearize(problem.model, problem.agents, problem.theta0)
+    step_size = problem.step_size(0.3)
+    dynamics = predict(algorithm, lin, W, step_size=step_size)
+    end = dynamics.fixed_point()
+    A, u = problem.literal(algorithm.name, W, step_size, "local")
+    assert_close(A @ end.params().reshape(-1), -u)
+    # Both come within rounding of it.
+    assert_close(dynamics.at(1e6).params(), end.params(), tolerance=1e-9)
+    assert_close(dynamics.after(10**6).params(), end.params(), tolerance=1e-9)
+
+
+def test_agents_who_cannot_talk_and_see_too_little_have_no_single_fixed_point(algorithm):
+    problem = network(widths=(16,))  # 3 equations an agent, 12 directions
+    dynamics = predict(algorithm, linearize(problem.model, problem.agents, problem.theta0), np.eye(AGENTS), step_size=1)
+    with pytest.raises(ValueError, match="no single fixed point: W must connect all agents"):
+        dynamics.fixed_point()
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_one_agent_is_neural_tangents_gradient_descent(algorithm, outputs):
     problem = network(outputs, widths=(16,))

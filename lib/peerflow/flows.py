@@ -101,6 +101,24 @@ class Dynamics:
         counts = _checks.counts("counts", counts)
         return Trajectory(self.lin, counts.astype(float), self._solution.after(counts))
 
+    def fixed_point(self) -> Trajectory:
+        """Return where flow and iteration both stand still, A z = -u: where they end, if the step size is stable.
+
+        Raises
+        ------
+        ValueError
+            If A is singular to rounding: W does not connect all agents, or the kernel is too badly conditioned.
+        """
+        psi, pull = gram(self.lin, self.scale)
+        A, u = state_matrix(self.algorithm, self.W, psi), _outer(self.algorithm, self.W) @ -pull
+        if np.linalg.matrix_rank(A) < len(A):
+            raise ValueError(
+                "no single fixed point: W must connect all agents and the kernel be well conditioned, "
+                "got a state matrix that is singular to rounding"
+            )
+        z = np.linalg.solve(A, -u.reshape(-1)).reshape(1, *u.shape)
+        return Trajectory(self.lin, np.array([np.inf]), z)
+
     @cached_property
     def _solution(self) -> "_Modes | _Stepper":
         psi, pull = gram(self.lin, self.scale)
