@@ -225,7 +225,7 @@ def test_spectra_are_those_of_the_dense_printed_matrix(algorithm):
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING], ids=["cycle", "ring"])
-def test_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
+def test_final_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
     blocks = random_blocks(AGENTS)
     y = np.random.default_rng(9).normal(size=blocks.shape[:2])
     optimum = np.linalg.lstsq(blocks.reshape(-1, 5), y.reshape(-1))[0]
@@ -235,11 +235,11 @@ def test_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
     for step in (1e-3, 5e-4):
         A, u = reference.flow(algorithm.name, W, list(blocks), np.zeros(12), y.reshape(-1), np.zeros(5), step / SAMPLES)
         fixed = np.linalg.solve(A, -u).reshape(AGENTS, 5)
-        got = stability.disagreement(algorithm, W, gradients, step_size=step)
+        got = stability.final_disagreement(algorithm, W, gradients, step_size=step)
         errors.append(np.abs(fixed - fixed.mean(0) - got).max())
         assert errors[-1] < 0.05 * np.abs(got).max()
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
-    total = stability.disagreement(algorithm, W, gradients, step_size=4 * step, objective="global")
+    total = stability.final_disagreement(algorithm, W, gradients, step_size=4 * step, objective="global")
     assert_close(total, got)
 
 
@@ -268,6 +268,6 @@ def test_bad_input_of_the_rest():
     with pytest.raises(ValueError, match="lin must be a Linearization"):
         stability.null_directions(CYCLE)
     with pytest.raises(ValueError, match="gradients must have shape"):
-        stability.disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)
+        stability.final_disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)
     with pytest.raises(ValueError, match="W must have shape"):
-        stability.disagreement(DGD, CYCLE, np.zeros((3, 2)), step_size=1.0)
+        stability.final_disagreement(DGD, CYCLE, np.zeros((3, 2)), step_size=1.0)

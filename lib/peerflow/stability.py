@@ -161,7 +161,7 @@ def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank
     return scipy.linalg.null_space(lin.basis.T) if lin.rank else np.eye(lin.model.size)
 
 
-def disagreement(
+def final_disagreement(
     algorithm: Algorithm, W, gradients, *, step_size: float, objective: str = "local"
 ) -> Float[np.ndarray, "agents params"]:
     r"""Return how far from their mean the agents end, to first order in the step size.
