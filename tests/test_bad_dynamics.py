@@ -100,15 +100,15 @@ def test_numbers_of_steps(steps, message):
 
 
 @rejects([
-    (lambda: run(algorithm="DGD"), "algorithm must be a Algorithm, got str"),
-    (lambda: run(model=MODEL.apply), "model must be a Model, got method"),
-    (lambda: run(agents=(DATA.x, DATA.y)), "agents must be a AgentData, got tuple"),
-    (lambda: foresee(algorithm=None), "algorithm must be a Algorithm, got NoneType"),
-    (lambda: foresee(lin=MODEL), "lin must be a Linearization, got Model"),
-    (lambda: expand(model=None), "model must be a Model, got NoneType"),
-    (lambda: expand(agents=DATA.x), "agents must be a AgentData, got ndarray"),
-    (lambda: state_matrix("DGD", CYCLE, np.zeros((4, 2, 2))), "algorithm must be a Algorithm, got str"),
-    (lambda: gram(DATA, 0.1), "lin must be a Linearization, got AgentData"),
+    (lambda: run(algorithm="DGD"), "algorithm must be of type Algorithm, got str"),
+    (lambda: run(model=MODEL.apply), "model must be of type Model, got method"),
+    (lambda: run(agents=(DATA.x, DATA.y)), "agents must be of type AgentData, got tuple"),
+    (lambda: foresee(algorithm=None), "algorithm must be of type Algorithm, got NoneType"),
+    (lambda: foresee(lin=MODEL), "lin must be of type Linearization, got Model"),
+    (lambda: expand(model=None), "model must be of type Model, got NoneType"),
+    (lambda: expand(agents=DATA.x), "agents must be of type AgentData, got ndarray"),
+    (lambda: state_matrix("DGD", CYCLE, np.zeros((4, 2, 2))), "algorithm must be of type Algorithm, got str"),
+    (lambda: gram(DATA, 0.1), "lin must be of type Linearization, got AgentData"),
 ])  # fmt: skip
 def test_types(call, message):
     check(call, message)

@@ -108,7 +108,7 @@ def test_bad_input(lin, W, comparison):
     still = train(DGD, lin.model, lin.agents, W, lin.theta0, step_size=0.5, steps=0)
     with pytest.raises(ValueError, match="parameters that move"):
         largest_errors(still, dynamics.after([0]))
-    with pytest.raises(ValueError, match="lin must be a Linearization, got Model"):
+    with pytest.raises(ValueError, match="lin must be of type Linearization, got Model"):
         compare(DGD, lin.model, W, step_size=0.5, steps=STEPS)
     with pytest.raises(ValueError, match="steps must be a whole number, got 2.5"):
         compare(DGD, lin, W, step_size=0.5, steps=2.5)

@@ -176,7 +176,7 @@ def test_tensorflow_is_never_imported():
         (lambda: kernels.infinite_width([[1.0]], w_std=0), "w_std must be positive"),
         (lambda: kernels.infinite_width([[1.0]], b_std=-1), "b_std must not be negative"),
         (lambda: kernels.infinite_width([[1e5]]), "does not converge for inputs of norm 1e\\+05"),
-        (lambda: kernels.empirical("mlp", [1.0], [[1.0]]), "model must be a Model"),
+        (lambda: kernels.empirical("mlp", [1.0], [[1.0]]), "model must be of type Model"),
         (lambda: kernels.empirical(models.affine(inputs=1, outputs=1), [1.0], [[1.0]]), "theta must have shape"),
         (lambda: kernels.empirical(models.affine(inputs=1, outputs=1), [1.0, 0], [[1.0, 2]]), "x must have shape"),
     ],

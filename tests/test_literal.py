@@ -125,7 +125,7 @@ def test_bad_input(model, agents, starts):
         equation.at([-1.0])
     with pytest.raises(ValueError, match="counts must be whole numbers"):
         equation.after([0.5])
-    with pytest.raises(ValueError, match="algorithm must be a Algorithm, got str"):
+    with pytest.raises(ValueError, match="algorithm must be of type Algorithm, got str"):
         flow_equation("DGD", model, agents, SKEWED, starts, step_size=STEP)
     with pytest.raises(ValueError, match="theta0 must have shape"):
         flow_equation(DGD, model, agents, SKEWED, starts[:2], step_size=STEP)

@@ -247,10 +247,10 @@ def test_final_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"algorithm": "DGD"}, "algorithm must be a Algorithm"),
+        ({"algorithm": "DGD"}, "algorithm must be of type Algorithm"),
         ({"W": np.eye(3)}, "W must have shape"),
         ({"W": 2 * np.eye(4)}, "doubly stochastic"),
-        ({"lin": CYCLE}, "lin must be a Linearization"),
+        ({"lin": CYCLE}, "lin must be of type Linearization"),
         ({"objective": "mine"}, "objective must be one of"),
         ({"time": "both"}, "time must be one of"),
     ],
@@ -265,7 +265,7 @@ def test_bad_input_of_the_rest():
     lin = from_features(random_blocks(4))
     with pytest.raises(ValueError, match="step_size must be positive"):
         stability.eigenvalues(DGD, CYCLE, lin, step_size=0)
-    with pytest.raises(ValueError, match="lin must be a Linearization"):
+    with pytest.raises(ValueError, match="lin must be of type Linearization"):
         stability.null_directions(CYCLE)
     with pytest.raises(ValueError, match="gradients must have shape"):
         stability.final_disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)

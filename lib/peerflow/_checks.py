@@ -130,7 +130,7 @@ def counts(name, value) -> np.ndarray:
 def instance(name, value, kind):
     """Return ``value``, if it is a ``kind``."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
     return value
 
 
