@@ -32,9 +32,9 @@ AT_ONCE = 2
 TIMEOUT = 300
 _COPIED = ("lib", "tests", "book", "tools", "_toc.yml", "_config.yml", "pyproject.toml")
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "_build", ".ipynb_checkpoints")
-# Identities between modules: what a module's own tests miss may show there.
-_COMMON = "test_identities"
-_KEYS = {"file", "what", "old", "new"}
+# Of every module: what its own tests miss may show there.
+_COMMON = ("test_identities", "test_bad_input", "test_bad_dynamics")
+_KEYS, _MORE = {"file", "what", "old", "new"}, {"notebooks", "unseen", "equivalent", "figure"}
 
 
 class Mutant(NamedTuple):
@@ -50,11 +50,13 @@ class Mutant(NamedTuple):
     unseen: str = ""
     """Why no notebook shows it."""
     equivalent: str = ""
-    """Why it changes no result."""
+    """Why it changes nothing."""
+    figure: bool = False
+    """It changes how a figure looks and no result: notebooks must notice, tests may."""
 
     @property
     def tests(self) -> tuple[str, ...]:
-        return (f"test_{self.file.removesuffix('.py').lstrip('_')}", _COMMON)
+        return (f"test_{self.file.removesuffix('.py').lstrip('_')}", *_COMMON)
 
 
 class Verdict(NamedTuple):
@@ -67,7 +69,8 @@ class Verdict(NamedTuple):
         """Say what should have been otherwise, if anything."""
         if mutant.equivalent:
             return "is listed as equivalent, but was caught" if self.test or self.notebook else None
-        missed = [name for name, by, due in zip(("tests", "notebooks"), self, (True, mutant.notebooks)) if due and not by]
+        due = {"tests": not mutant.figure, "notebooks": bool(mutant.notebooks)}
+        missed = [name for (name, needed), by in zip(due.items(), self) if needed and not by]
         return f"not caught by the {' and '.join(missed)}" if missed else None
 
 
@@ -76,7 +79,7 @@ def read(path: Path) -> list[Mutant]:
     mutants = []
     for entry in tomllib.loads(path.read_text())["mutant"]:
         given = set(entry)
-        if not given >= _KEYS or given - _KEYS - {"notebooks", "unseen", "equivalent"}:
+        if not given >= _KEYS or given - _KEYS - _MORE:
             raise ValueError(f"a mutant has the keys {sorted(given)}: {entry.get('what')}")
         mutant = Mutant(**{key: tuple(value) if key == "notebooks" else value for key, value in entry.items()})
         if sum(map(bool, (mutant.notebooks, mutant.unseen, mutant.equivalent))) != 1:
@@ -158,7 +161,11 @@ def main(words: list[str]) -> int:
         print(f"without a fault everything passes ({time.perf_counter() - start:.0f} s); now {len(chosen)} faults")
         running = {pool.submit(judge, mutant, tree): mutant for mutant in chosen}
         for done, future in enumerate(as_completed(running), 1):
-            mutant, verdict = running[future], future.result()
+            mutant = running[future]
+            if future.exception():
+                pool.shutdown(cancel_futures=True)
+                raise RuntimeError(f"{mutant.file}: {mutant.what}: could not be judged") from future.exception()
+            verdict = future.result()
             caught["tests"] += verdict.test is not None
             caught["notebooks"] += verdict.notebook is not None
             print(f"[{done}/{len(chosen)}] {mutant.file}: {mutant.what}\n    {_told(mutant, verdict)}", flush=True)
