@@ -49,6 +49,17 @@ def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
             wanted = np.maximum(np.abs(predicted - observed) / observed, 1e-12)[1:, q]
             np.testing.assert_allclose(line.get_ydata(), wanted, rtol=1e-12)
     assert top.get_title() == "path" and bottom.get_xlabel() == "iteration k" and bottom.get_xscale() == xscale
+    assert top.get_yscale() == "linear" and bottom.get_yscale() == "log"
+
+
+def test_rounding_is_drawn_at_the_floor():
+    agents = data.half_moons(agents=3, samples=4, seed=1)
+    model = models.affine(inputs=2, outputs=1)
+    lin = linearize(model, agents, np.zeros(model.size))
+    exact = compare(DGD, lin, np.full((3, 3), 1 / 3), step_size=0.3, steps=5)
+    bottom = plots.loss_curves({"affine": exact}).axes[1]
+    for line in bottom.lines[3:]:
+        np.testing.assert_array_equal(line.get_ydata(), np.full(5, 1e-12))
 
 
 def test_one_column_a_comparison(comparison):
