@@ -100,7 +100,7 @@ def train(
     loss_fn = _checks.choice("loss", loss, LOSSES)
     x, y = jnp.asarray(agents.x, theta.dtype), jnp.asarray(agents.y, theta.dtype)
 
-    losses, params = [_local_risks(model, loss_fn, theta, x, y)[None]], [theta[None]]
+    losses, params = [], []
     if progress is None:
         # A notebook kernel also calls its stderr a terminal, but replaces the stream.
         progress = sys.stderr is sys.__stderr__ and sys.stderr.isatty()
@@ -113,7 +113,8 @@ def train(
             losses.append(np.asarray(some_losses))
             params.append(None if final_only else np.asarray(some_params))
             bar.update(length)
-    kept = np.asarray(theta) if final_only else np.concatenate(params)
+    losses.append(_local_risks(model, loss_fn, theta, x, y)[None])
+    kept = np.asarray(theta) if final_only else np.concatenate([*params, theta[None]])
     return Run(np.concatenate(losses), kept, model, agents, loss)
 
 
@@ -159,11 +160,15 @@ def _risks(model, loss_fn, thetas, x, y):
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _scan(algorithm, model, loss_fn, length, keep, W, x, y, theta, step_size):
-    """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters after each step."""
+    """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters before each step.
+
+    Before, not after: where the gradient is taken at the agents' own parameters, the compiler then finds that the
+    loss shares the gradient's forward pass.
+    """
     gradients = jax.vmap(jax.grad(partial(_risk, model, loss_fn)))
 
     def step(theta, _):
-        theta = algorithm.update(W, theta, lambda at: gradients(at, x, y), step_size)
-        return theta, (_local_risks(model, loss_fn, theta, x, y), theta if keep else None)
+        before = _local_risks(model, loss_fn, theta, x, y), theta if keep else None
+        return algorithm.update(W, theta, lambda at: gradients(at, x, y), step_size), before
 
     return jax.lax.scan(step, theta, length=length)
