@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import mutants  # noqa: E402
+import notebooks  # noqa: E402
 from harness import pictures, rules, text, widgets  # noqa: E402
 from harness.outputs import WIDGET_VIEW, Comparison, merge_streams  # noqa: E402
 from harness.text import Tolerance  # noqa: E402
@@ -253,6 +254,13 @@ def test_nbval_still_has_what_the_harness_uses():
         assert used in run
     assert {"kc"} <= set(RunningKernel.__init__.__code__.co_names)
     assert set(plugin.comment_markers) >= {"NBVAL_SKIP", "NBVAL_IGNORE_OUTPUT", "NBVAL_CHECK_OUTPUT"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_stored_as_they_would_be_written_again(path):
+    stored = path.read_text()
+    again = nbformat.writes(notebooks.normalise(nbformat.reads(stored, as_version=4))) + "\n"
+    assert stored == again, f"{path.name} holds what changes from run to run: make notebooks"
 
 
 def test_every_listed_mutant_fits_the_source():
