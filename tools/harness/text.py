@@ -2,7 +2,8 @@
 
 A number with a point or an exponent is real; it agrees if it is within the tolerance. At the default tolerance of 1e-6
 a number with six digits or fewer must therefore show the same digits. A number without either counts something: it
-must be the same, whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word.
+must be the same, whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word. An exponent has a
+sign, as Python prints it: the colour ``#0e7490`` is no number, which would be zero, but a count and a word.
 """
 
 import math
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-_NUMBER = re.compile(r"((?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
+_NUMBER = re.compile(r"((?<![\w.])[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]{1,3}(?!\w))?)")
 _CONTEXT = 60
 
 
