@@ -39,6 +39,10 @@ def agree(stored, new, **tolerance):
         ("x = 1.2345678e-05", "x = 1.2345679e-05"),
         ("| 1.0000001 | 2 |", "| 1.0000002 | 2 |"),
         ("-0.00", "0.00"),
+        ("-0.00", "+0.00"),
+        ("0.00010000000000000002", "9.999999999999999e-05"),
+        ("9.999999e-05", "1.000000e-04"),
+        ("9.999999", "10.000000"),
         ("nan inf", "nan inf"),
     ],
 )
@@ -53,6 +57,15 @@ def test_texts_that_agree(stored, new):
         ("loss 0.2625", "loss 0.2525"),
         ("loss 0.2625", "loss -0.2625"),
         ("loss 0.2625", "Loss 0.2625"),
+        ("0.25", "0.2500"),
+        ("0.25", "0.25000000000000000"),
+        ("0.25", "+0.25"),
+        ("0.25", "2.5e-01"),
+        ("2.5e-01", "2.5E-01"),
+        ("2.0", "2."),
+        ("2.0", "2"),
+        ("<td>12.5</td>", "<td>12.500000</td>"),
+        (r"4.9 \times", r"4.90 \times"),
         ("4.9e-04", "4.9e-05"),
         ("4.9e-04", "< 1e-10"),
         ("485 directions", "486 directions"),
@@ -82,6 +95,12 @@ def test_a_named_tolerance_is_for_real_numbers_only():
     assert agree("0.25 of 17", "0.26 of 17", relative=0.1)
     assert not agree("0.25 of 17", "0.25 of 18", relative=0.1)
     assert agree("1.0e-17", "-3.0e-18", absolute=1e-15)
+    assert not agree("1.0e-17", "-3.00e-18", absolute=1e-15)
+
+
+def test_a_number_in_another_form_is_called_that():
+    found = text.differences("loss 0.25", "loss 0.2500", Tolerance())
+    assert list(found) == ["0.25 stored, 0.2500 new: another form of the number, in 'loss 0.25'"]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,23 @@
 """Compare texts token by token: numbers to a relative tolerance, everything else exactly.
 
-A number with a point or an exponent is real; it agrees if it is within the tolerance. At the default tolerance of 1e-6
-a number with six digits or fewer must therefore show the same digits. A number without either counts something: it
-must be the same, whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word. An exponent has a
-sign, as Python prints it: the colour ``#0e7490`` is no number, which would be zero, but a count and a word.
+A number with a point or an exponent is real; it agrees if it is within the tolerance and printed in the same form:
+with as many decimals, an exponent or none, a plus or none. Only the reprs of two floats may differ in form, if one has
+15 digits or more: such a length is noise. At the default tolerance of 1e-6 two numbers of five digits or fewer therefore
+agree only if they show the same digits. A number without point and exponent counts something: it must be the same,
+whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word. An exponent has a sign, as Python
+prints it: the colour ``#0e7490`` is no number, which would be zero, but a count and a word.
 """
 
 import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from decimal import Decimal
 
 _NUMBER = re.compile(r"((?<![\w.])[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]{1,3}(?!\w))?)")
+_FORM = re.compile(r"([-+]?)[0-9]*(\.?[0-9]*)([eE]?)")
+# From here on a float's repr may tell more than the computation knows.
+_NOISY_DIGITS = 15
 _CONTEXT = 60
 
 
@@ -81,17 +87,29 @@ def _line(stored, new, tolerance):
         return
     at = 0
     for place, (old, fresh) in enumerate(zip(old_tokens, new_tokens)):
-        if place % 2 and not _tokens_agree(old, fresh, tolerance):
-            yield f"{number_difference(old, fresh, tolerance)}, in {_around(stored, at)!r}"
+        if place % 2 and (found := _token_difference(old, fresh, tolerance)):
+            yield f"{found}, in {_around(stored, at)!r}"
         at += len(old)
 
 
-def _tokens_agree(stored, new, tolerance):
+def _token_difference(stored, new, tolerance):
     if stored == new:
+        return None
+    counts = not (_is_real(stored) or _is_real(new))
+    if counts or not numbers_agree(float(stored), float(new), tolerance):
+        return number_difference(stored, new, tolerance)
+    return None if _same_form(stored, new) else f"{stored} stored, {new} new: another form of the number"
+
+
+def _same_form(stored, new):
+    both = stored, new
+    reprs = all(token == repr(float(token)) for token in both)
+    if reprs and max(len(Decimal(token).as_tuple().digits) for token in both) >= _NOISY_DIGITS:
         return True
-    if not (_is_real(stored) and _is_real(new)):
-        return False
-    return numbers_agree(float(stored), float(new), tolerance)
+    (sign, decimals, exponent), (new_sign, new_decimals, new_exponent) = (_FORM.match(token).groups() for token in both)
+    # What is zero but for rounding has either sign.
+    plus = {sign, new_sign} == {"", "+"}
+    return not plus and (len(decimals), exponent) == (len(new_decimals), new_exponent)
 
 
 def _is_real(token):
