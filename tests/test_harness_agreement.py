@@ -265,6 +265,13 @@ def test_cells_out_of_order_are_found():
     assert [found.split(":")[0] for found in rules.problems(notebook)] == ["cell-1", "cell-2"]
 
 
+def test_an_output_has_its_cells_count():
+    for count, found in ((1, []), (77, ["cell-0: the stored output has the execution count 77, and the cell 1"])):
+        outputs = [new_output("stream", text="a"), new_output("execute_result", {"text/plain": "b"}, execution_count=count)]
+        notebook = new_notebook(cells=[new_code_cell("b", execution_count=1, outputs=outputs)])
+        assert list(rules.problems(notebook)) == found
+
+
 def test_nbval_still_has_what_the_harness_uses():
     """If this fails after an update of nbval, read book/conftest.py anew."""
     assert list(inspect.signature(plugin.IPyNbCell.compare_outputs).parameters) == ["self", "test", "ref", "skip_compare"]

@@ -36,6 +36,8 @@ def _cell_problems(cell, expected):
             yield f"the stored output is an error, {output.ename}: {output.evalue}"
         if output.get("name") == "stderr":
             yield f"the stored output has stderr: {output.text.strip()[:100]!r}"
+        if (count := output.get("execution_count", cell.execution_count)) != cell.execution_count:
+            yield f"the stored output has the execution count {count}, and the cell {cell.execution_count}"
     if unchecked(cell) and not reason(cell):
         yield f"is exempt from comparison without a reason: {', '.join(unchecked(cell))}; see {REASON!r}"
     if found := tolerance_problem(cell.metadata):
