@@ -176,6 +176,16 @@ def test_numbers_in_json_and_pictures_in_html_are_compared_as_such():
         assert len(compare(outputs[0], outputs[2])) == 1
 
 
+def test_views_of_widgets_are_compared_but_for_their_ids():
+    view = {"model_id": "a", "version_major": 2, "version_minor": 0}
+    stored, same, other = (
+        [new_output("display_data", {WIDGET_VIEW: {**view, **changed}})]
+        for changed in ({}, {"model_id": "b"}, {"version_major": 99})
+    )
+    assert not compare(stored, same)
+    assert compare(stored, other) == [f"{WIDGET_VIEW}.version_major: 2 stored, 99 new"]
+
+
 def test_where_a_stream_is_cut_does_not_matter():
     pieces = [new_output("stream", name="stdout", text=part) for part in ("a\n", "b", "\n")]
     whole = [new_output("stream", name="stdout", text="a\nb\n")]

@@ -40,12 +40,13 @@ class Comparison:
 
     def _data(self, stored, new):
         for mime in sorted(stored):
+            one, other = stored[mime], new[mime]
             if mime == WIDGET_VIEW:
-                continue
+                one, other = {**one, "model_id": None}, {**other, "model_id": None}
             if mime == "image/png":
-                yield from self.png(mime, base64.b64decode(stored[mime]), base64.b64decode(new[mime]))
+                yield from self.png(mime, base64.b64decode(one), base64.b64decode(other))
             else:
-                yield from self.values(mime, stored[mime], new[mime])
+                yield from self.values(mime, one, other)
 
     def values(self, path: str, stored, new) -> Iterator[str]:
         """Yield what differs between two JSON values, each difference with its place."""
