@@ -240,6 +240,28 @@ def test_widgets_that_differ_are_named():
     assert widget_differences(panel(), gone)[-1] == "widgets: 6 models stored, none new"
 
 
+def test_all_that_is_stored_of_a_widget_is_compared():
+    def find(side):
+        return next(model for model in widgets.models(side).values() if model.state.get("description") == "steps")
+
+    def buffer(side):
+        return find(side).buffers[0]
+
+    for place, key, changed, what in (
+        (lambda side: side.metadata.widgets[widgets.STATE], "version_major", 99, "version_major: 2 stored, 99 new"),
+        (lambda side: side.metadata.widgets, "other", {}, "widgets.other: only new"),
+        (find, "model_module", "other", "Slider 'steps'.model_module: 'm' stored, 'other' new"),
+        (find, "extra", None, "Slider 'steps'.extra: only new"),
+        (buffer, "encoding", "hex", "Slider 'steps'[\"value\"].encoding: 'base64' stored, 'hex' new"),
+        (buffer, "data", "QUFB", "Slider 'steps'[\"value\"]: binary value differs"),
+    ):
+        sides = [panel(), panel()]
+        for side in sides:
+            find(side)["buffers"] = nbformat.from_dict([{"path": ["value"], "encoding": "base64", "data": "QUJD"}])
+        place(sides[1])[key] = changed
+        assert [one for one in widget_differences(*sides) if one.endswith(what)], what
+
+
 def test_a_children_swap_and_a_picture_in_a_widget_are_seen():
     swapped = panel()
     models = widgets.models(swapped)

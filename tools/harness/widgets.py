@@ -52,6 +52,7 @@ def differences(stored, new, comparison: Comparison) -> Iterator[str]:
     if bool(old) != bool(fresh):
         yield f"widgets: {len(old) or 'no'} models stored, {len(fresh) or 'none'} new"
         return
+    yield from comparison.values("widgets", _frame(stored), _frame(new))
     for name in sorted(old.keys() | fresh.keys()):
         if name not in old or name not in fresh:
             there, where = (old, "stored") if name in old else (fresh, "new")
@@ -59,24 +60,40 @@ def differences(stored, new, comparison: Comparison) -> Iterator[str]:
             continue
         one, other = old[name], fresh[name]
         place = f"{cells[name]}: {_title(one)}"
-        keys = ("model_name", "model_module", "model_module_version", "state")
-        for key in keys:
-            path = place if key == "state" else f"{place} {key}"
-            yield from comparison.values(path, _spoken(one.get(key), old), _spoken(other.get(key), fresh))
+        yield from comparison.values(place, *(_without(side, "state", "buffers") for side in (one, other)))
+        yield from comparison.values(place, _spoken(one["state"], old), _spoken(other["state"], fresh))
         yield from _buffers(place, one.get("buffers", []), other.get("buffers", []), comparison)
+
+
+def _frame(notebook):
+    """Return what is stored around the models."""
+    return {kind: _without(stored, "state") for kind, stored in notebook.metadata.get("widgets", {}).items()}
+
+
+def _without(holder, *keys):
+    """Leave out the values of some keys, but not that the keys are there."""
+    return {key: None if key in keys else value for key, value in holder.items()}
 
 
 def _buffers(place, stored, new, comparison):
     """Compare binary values: pictures as such, others byte by byte."""
-    old, fresh = ({json.dumps(one["path"]): base64.b64decode(one["data"]) for one in side} for side in (stored, new))
-    if old.keys() != fresh.keys():
-        yield f"{place}: binary values {sorted(old)} stored, {sorted(fresh)} new"
+    old, fresh = (sorted(side, key=_path) for side in (stored, new))
+    paths, new_paths = ([_path(one) for one in side] for side in (old, fresh))
+    if paths != new_paths:
+        yield f"{place}: binary values {paths} stored, {new_paths} new"
         return
-    for path, value in old.items():
-        if value.startswith(pictures.SIGNATURE) and fresh[path].startswith(pictures.SIGNATURE):
-            yield from comparison.png(f"{place}{path}", value, fresh[path])
-        elif value != fresh[path]:
-            yield f"{place}{path}: binary value differs"
+    for one, other in zip(old, fresh):
+        path = f"{place}{_path(one)}"
+        yield from comparison.values(path, _without(one, "data"), _without(other, "data"))
+        value, new_value = (base64.b64decode(side["data"]) for side in (one, other))
+        if value.startswith(pictures.SIGNATURE) and new_value.startswith(pictures.SIGNATURE):
+            yield from comparison.png(path, value, new_value)
+        elif value != new_value:
+            yield f"{path}: binary value differs"
+
+
+def _path(buffer):
+    return json.dumps(buffer["path"])
 
 
 def _views(cell):
