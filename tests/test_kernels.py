@@ -1,6 +1,5 @@
 """Kernels against literal integrals, sums over Monte Carlo networks, and neural-tangents' own functions."""
 
-import sys
 import warnings
 
 import jax
@@ -159,10 +158,6 @@ def test_single_precision_and_integers_become_double(x):
     theta = model.init(0).astype(jnp.float32)
     assert kernels.empirical(model, theta, [[0, 1], [1, 0]]).dtype == np.float64
     assert kernels.infinite_width(np.float32([[0, 1], [1, 0]])).dtype == np.float64
-
-
-def test_tensorflow_is_never_imported():
-    assert "tensorflow" not in sys.modules
 
 
 @pytest.mark.parametrize(

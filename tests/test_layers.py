@@ -12,14 +12,19 @@ ORDER = re.findall(r"^## `peerflow\.(\w+)`$", (ROOT / "book" / "api.md").read_te
 
 
 def imports(module):
-    """Return the modules of peerflow that a module imports."""
-    found = set()
+    """Return the modules of peerflow that a module imports, and the names it takes from them."""
+    modules, names = set(), set()
     for node in ast.walk(ast.parse((LIBRARY / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "peerflow":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("peerflow."):
-            found.add(node.module.removeprefix("peerflow."))
-    return found - {"_checks"}
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("peerflow") for alias in node.names), "import from peerflow instead"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports would go unseen here"
+            if node.module == "peerflow":
+                modules |= {alias.name for alias in node.names}
+            elif node.module.startswith("peerflow."):
+                modules.add(node.module.removeprefix("peerflow."))
+                names |= {alias.name for alias in node.names}
+    return modules - {"_checks"}, names
 
 
 def test_every_module_is_in_the_reference():
@@ -28,7 +33,12 @@ def test_every_module_is_in_the_reference():
 
 @pytest.mark.parametrize("module", ORDER)
 def test_no_module_imports_from_one_below_it(module):
-    assert imports(module) <= set(ORDER[: ORDER.index(module)])
+    assert imports(module)[0] <= set(ORDER[: ORDER.index(module)])
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_no_module_takes_a_private_name_from_another(module):
+    assert not {name for name in imports(module)[1] if name.startswith("_")}
 
 
 def test_only_kernels_imports_neural_tangents():

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import assert_close
 
-from peerflow.mixing import disagreement, doubly_stochastic, max_norm_synchronisation, metropolis_hastings, spectral_gap
+from peerflow.mixing import (
+    disagreement,
+    doubly_stochastic,
+    is_symmetric,
+    max_norm_synchronisation,
+    metropolis_hastings,
+    spectral_gap,
+)
 
 SPECTRA = {
     "cycle": (nx.cycle_graph(8), [1 / 3 + 2 / 3 * np.cos(2 * np.pi * k / 8) for k in range(8)]),
@@ -123,3 +130,8 @@ def test_disagreement_is_the_root_mean_square_distance_from_the_mean(rng):
         assert_close(disagreement(params[k]), np.sqrt(sum(squares) / 4))
         assert_close(disagreement(params)[k], disagreement(params[k]))
     assert disagreement(np.ones((4, 5))) == 0
+
+
+def test_symmetry_is_seen_through_rounding():
+    assert is_symmetric(np.eye(3)) and is_symmetric([[0.1 + 0.2, 0.7], [0.7, 0.3]])
+    assert not is_symmetric(np.roll(np.eye(3), 1, axis=1))

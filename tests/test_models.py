@@ -95,3 +95,20 @@ def test_outputs_take_the_dtype_of_the_parameters(problem, rng):
 def test_integers_are_numbers():
     model = models.affine(inputs=2, outputs=1)
     assert_close(model.apply([1, 2, 3], [[1, 1], [0, 2]]), [[6.0], [7.0]], tolerance=0)
+
+
+def test_a_jacobian_is_that_of_finite_differences(problem, rng):
+    model, theta, x = problem.model, np.asarray(problem.theta0), problem.agents.x[0]
+    J = model.jacobian(theta, x)
+    assert J.shape == (len(x), model.outputs, model.size)
+    for _ in range(3):
+        direction = rng.normal(size=model.size)
+        ahead, behind = (model.apply(theta + h * direction, x) for h in (1e-5, -1e-5))
+        np.testing.assert_allclose(J @ direction, (ahead - behind) / 2e-5, rtol=0, atol=1e-7)
+
+
+def test_scales_of_numpy_keep_single_precision():
+    arguments = dict(inputs=2, widths=(8,), outputs=1, w_std=np.sqrt(2), b_std=np.float64(0.1))
+    whole = models.mlp(**arguments)
+    head = models.last_layer(whole.init(0), **arguments)
+    assert head.apply(np.zeros(head.size, np.float32), [[0.0, 1.0]]).dtype == np.float32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from problems import assert_close
 
-from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
+from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, loss_function, squared_error
 
 
 @pytest.mark.parametrize(("objective", "scale"), [("local", 1.0), ("global", 1 / 8)])
@@ -43,3 +43,24 @@ def test_large_logits_do_not_overflow(logit):
     assert_close(binary_cross_entropy([[logit]], [[wrong]]), [1000.0], tolerance=1e-15)
     assert_close(binary_cross_entropy([[logit]], [[1 - wrong]]), [0.0])
     assert_close(cross_entropy([[logit, 0.0]], [[wrong, 1 - wrong]]), [1000.0], tolerance=1e-15)
+
+
+def test_losses_are_found_by_name():
+    one_hot = np.eye(3)[[[0, 2], [1, 1]]]
+    assert loss_function("cross_entropy", one_hot) is cross_entropy
+    assert loss_function("binary_cross_entropy", one_hot) is binary_cross_entropy
+    assert loss_function("mse", -one_hot) is squared_error
+
+
+@pytest.mark.parametrize(
+    ("name", "y", "match"),
+    [
+        ("hinge", np.ones((2, 1)), "loss must be one of 'mse', 'cross_entropy', 'binary_cross_entropy', got 'hinge'"),
+        ("cross_entropy", np.ones((2, 1)), "cross_entropy needs two outputs or more, got 1"),
+        ("cross_entropy", np.ones((2, 3)), "targets that sum to 1 over the outputs"),
+        ("binary_cross_entropy", np.array([[-1.0], [1.0]]), "targets from 0 to 1, got values from -1 to 1"),
+    ],
+)
+def test_targets_must_suit_the_loss(name, y, match):
+    with pytest.raises(ValueError, match=match):
+        loss_function(name, y)

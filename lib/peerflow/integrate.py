@@ -32,7 +32,7 @@ from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
 from peerflow.flows import Trajectory
 from peerflow.linearize import Linearization
-from peerflow.objectives import LOSSES, gradient_scale
+from peerflow.objectives import gradient_scale, loss_function
 
 # More or smaller steps would mean a flow far stiffer than one that training could follow.
 _MAX_STEPS, _MIN_STEP = 100_000, 1e-9
@@ -72,8 +72,8 @@ def integrate(
     Raises
     ------
     ValueError
-        If W does not fit or is not doubly stochastic, a number is out of range, a name is unknown, the loss needs
-        more outputs, or the flow grows beyond all bounds or is too stiff to follow.
+        If W does not fit or is not doubly stochastic, a number is out of range, a name is unknown, the targets do
+        not suit the loss, or the flow grows beyond all bounds or is too stiff to follow.
     """
     times = _checks.times("times", times)
     arguments = _arguments(algorithm, lin, W, step_size, objective, loss)
@@ -118,10 +118,7 @@ def _arguments(algorithm, lin, W, step_size, objective, loss):
     _checks.instance("lin", lin, Linearization)
     W = mixing.doubly_stochastic(W, lin.agents.agents)
     scaled = _checks.positive("step_size", step_size) * gradient_scale(objective, len(W))
-    loss_fn = _checks.choice("loss", loss, LOSSES)
-    if loss == "cross_entropy" and lin.model.outputs == 1:
-        # The softmax of one logit is 1 whatever the parameters: nothing would ever move.
-        raise ValueError("cross_entropy needs two outputs or more, got 1: use loss='binary_cross_entropy'")
+    loss_fn = loss_function(loss, lin.agents.y)
     y = lin.agents.y.astype(np.float64)
     data = (jnp.asarray(lin.features), jnp.asarray(lin.outputs0.reshape(y.shape)), jnp.asarray(y))
     return algorithm, loss_fn, jnp.asarray(W), data, jnp.asarray(scaled)

@@ -25,7 +25,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from peerflow import _checks
 from peerflow.models import ACTIVATIONS, Model
@@ -68,9 +68,11 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
     _checks.instance("model", model, Model)
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
     rows, columns = _inputs(x, x2, model.inputs)
-    left = np.asarray(_jacobian(model, theta, rows))
-    right = left if columns is None else np.asarray(_jacobian(model, theta, columns))
-    return left @ right.T
+    left, right = (
+        None if given is None else np.asarray(model.jacobian(theta, given)).reshape(-1, model.size)
+        for given in (rows, columns)
+    )
+    return left @ (left if right is None else right).T
 
 
 def infinite_width(
@@ -115,15 +117,12 @@ def infinite_width(
 def _inputs(x, x2, size="inputs"):
     """Return both inputs as float64 arrays of one width; None stays None."""
     x = jnp.asarray(_checks.array("x", x, ("n", size)), jnp.float64)
-    if x2 is None:
-        return x, None
-    return x, jnp.asarray(_checks.array("x2", x2, ("n2", x.shape[1])), jnp.float64)
-
-
-@partial(jax.jit, static_argnums=0)
-def _jacobian(model, theta, x) -> Float[Array, "n*outputs params"]:
-    one = jax.jacrev(lambda theta, sample: model.forward(theta, sample[None])[0])
-    return jax.vmap(one, (None, 0))(theta, x).reshape(-1, model.size)
+    if x2 is not None:
+        x2 = jnp.asarray(_checks.array("x2", x2, ("n2", x.shape[1])), jnp.float64)
+    for name, inputs in (("x", x), ("x2", x2)):
+        if inputs is not None and len(inputs) == 0:
+            raise ValueError(f"{name} must hold at least one input, got shape {inputs.shape}")
+    return x, x2
 
 
 def _enough_points(limit, x) -> int:

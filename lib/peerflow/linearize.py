@@ -8,18 +8,14 @@ The kernel on the data is :math:`K = J J^\top = F F^\top`, with eigenvalues :mat
 """
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
 from peerflow import _checks
 from peerflow.data import AgentData
-from peerflow.models import Model
-from peerflow.training import _start
+from peerflow.models import Model, starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +48,8 @@ class Linearization:
     def expand(self, x) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n outputs rank"]]:
         """Return the outputs at the start and the reduced Jacobian for other inputs (n, N)."""
         x = _checks.array("x", x, ("n", self.model.inputs)).astype(np.float64)
-        outputs, jacobian = _expand(self.model, self.theta0, x)
-        return outputs, jacobian @ self.basis
+        outputs, jacobian = self.model.apply(self.theta0, x), self.model.jacobian(self.theta0, x)
+        return np.asarray(outputs), np.asarray(jacobian) @ self.basis
 
 
 def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-10) -> Linearization:
@@ -79,23 +75,11 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
     theta0 = _checks.array("theta0", theta0)
     if theta0.ndim == 2:
         raise ValueError(f"theta0 must be one common start (params,), got one row an agent {theta0.shape}")
-    theta0 = np.asarray(_start(theta0, model, agents)[0], dtype=np.float64)
-    outputs, jacobian = _expand(model, theta0, agents.pooled()[0])
+    theta0 = np.asarray(starts(model, agents, theta0)[0], dtype=np.float64)
+    x = agents.pooled()[0]
+    outputs, jacobian = np.asarray(model.apply(theta0, x)), np.asarray(model.jacobian(theta0, x))
     U, s, Vt = scipy.linalg.svd(jacobian.reshape(-1, model.size), full_matrices=False)
     rank = int((s > tolerance * s[0]).sum())
     per_agent = (agents.agents, agents.samples * model.outputs)
     features = (U[:, :rank] * s[:rank]).reshape(*per_agent, rank)
     return Linearization(model, agents, theta0, outputs.reshape(per_agent), features, Vt[:rank].T, s[:rank])
-
-
-def _expand(model, theta, x):
-    """Return outputs (n, M) and Jacobian (n, M, P) at these parameters."""
-    theta = jnp.asarray(theta)
-    x = jnp.asarray(x, theta.dtype)
-    return np.asarray(model.forward(theta, x)), np.asarray(_jacobian(model, theta, x))
-
-
-@partial(jax.jit, static_argnums=0)
-def _jacobian(model, theta, x):
-    """Return the Jacobian (n, M, P), compiled once a model."""
-    return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)

@@ -20,10 +20,8 @@ from jaxtyping import Float
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
 from peerflow.data import AgentData
-from peerflow.linearize import _expand
-from peerflow.models import Model
+from peerflow.models import Model, starts
 from peerflow.objectives import gradient_scale
-from peerflow.training import _start
 
 LARGEST = 2000
 """The largest number QP of stacked parameters: A then takes 32 MB, and its exponential some seconds."""
@@ -102,7 +100,7 @@ def flow_equation(
         positive, objective is unknown, or anything holds NaN.
     """
     _checks.instance("algorithm", algorithm, Algorithm)
-    theta0 = np.asarray(_start(theta0, model, agents), dtype=np.float64)
+    theta0 = np.asarray(starts(model, agents, theta0), dtype=np.float64)
     Q, P = theta0.shape
     if Q * P > LARGEST:
         raise ValueError(
@@ -112,9 +110,9 @@ def flow_equation(
     stacked_W = np.kron(mixing.doubly_stochastic(W, Q), np.eye(P))
     c = gradient_scale(objective, Q) * _checks.positive("step_size", step_size) / agents.samples
 
-    expansions = [_expand(model, theta, x) for theta, x in zip(theta0, agents.x)]
-    outputs0 = np.concatenate([outputs.reshape(-1) for outputs, _ in expansions])
-    jacobian = scipy.linalg.block_diag(*(block.reshape(-1, P) for _, block in expansions))
+    each = list(zip(theta0, agents.x))
+    outputs0 = np.concatenate([np.ravel(model.apply(theta, x)) for theta, x in each])
+    jacobian = scipy.linalg.block_diag(*(np.reshape(model.jacobian(theta, x), (-1, P)) for theta, x in each))
     psi = jacobian.T @ jacobian
     curvature, pull = psi, jacobian.T @ (outputs0 - agents.y.reshape(-1)) - psi @ theta0.reshape(-1)
     if algorithm.mixes_point:

@@ -71,6 +71,12 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
     return W
 
 
+def is_symmetric(W) -> bool:
+    """Say whether W is symmetric to rounding: agents then trust each other equally."""
+    W = _checks.array("W", W, ("agents", "agents"))
+    return np.allclose(W, W.T, rtol=0, atol=1e-14)
+
+
 def spectral_gap(W) -> float:
     r"""Return :math:`1 - |\lambda_2|`, with :math:`\lambda_2` W's second largest eigenvalue in modulus.
 

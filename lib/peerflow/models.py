@@ -12,6 +12,7 @@ layer has no activation.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from peerflow import _checks
+from peerflow.data import AgentData
 
 ACTIVATIONS = {
     "sigmoid": jax.nn.sigmoid,
@@ -49,8 +51,21 @@ class Model:
 
     def apply(self, theta, x) -> Float[Array, "n outputs"]:
         """Return the outputs (n, M) for parameters (P,) and inputs (n, N)."""
+        return self.forward(*self._checked(theta, x))
+
+    def jacobian(self, theta, x) -> Float[Array, "n outputs params"]:
+        """Return the outputs' Jacobian (n, M, P) in the parameters, for parameters (P,) and inputs (n, N)."""
+        return _jacobian(self, *self._checked(theta, x))
+
+    def _checked(self, theta, x):
         theta = jnp.asarray(_checks.array("theta", theta, (self.size,)))
-        return self.forward(theta, jnp.asarray(_checks.array("x", x, ("n", self.inputs)), theta.dtype))
+        return theta, jnp.asarray(_checks.array("x", x, ("n", self.inputs)), theta.dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobian(model, theta, x):
+    """Return the Jacobian, compiled once a model."""
+    return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)
 
 
 def mlp(
@@ -120,6 +135,7 @@ def last_layer(
     """
     layers = _layers(inputs, widths, outputs)
     whole = mlp(inputs=inputs, widths=widths, outputs=outputs, activation=activation, w_std=w_std, b_std=b_std)
+    w_std, b_std = float(w_std), float(b_std)  # numpy's own float64 would turn float32 outputs into float64
     theta = jnp.asarray(_checks.array("theta", theta, (whole.size,)))
     n_in = layers[-1][0]
     size = outputs * (n_in + 1)
@@ -129,6 +145,30 @@ def last_layer(
         return _dense(head[:-outputs].reshape(outputs, n_in), head[-outputs:], hidden, w_std, b_std)
 
     return Model(inputs, outputs, size, _standard_normal(size), forward)
+
+
+def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents params"]:
+    """Return all agents' initial parameters, one row each, from a common start (params,) or one row an agent.
+
+    Raises
+    ------
+    ValueError
+        If the model does not fit the agents' data, theta0 fits neither, or it holds NaN.
+    """
+    _checks.instance("model", model, Model)
+    _checks.instance("agents", agents, AgentData)
+    for name, have, want in (
+        ("inputs", agents.x.shape[2], model.inputs),
+        ("outputs", agents.y.shape[2], model.outputs),
+    ):
+        if have != want:
+            raise ValueError(f"the model has {want} {name}, but the agents' data have {have}")
+    theta = _checks.array("theta0", theta0)
+    if theta.shape not in ((model.size,), (agents.agents, model.size)):
+        raise ValueError(
+            f"theta0 must have shape ({model.size},) or ({agents.agents}, {model.size}), got {theta.shape}"
+        )
+    return jnp.broadcast_to(jnp.asarray(theta), (agents.agents, model.size))
 
 
 def _layers(inputs, widths, outputs) -> list[tuple[int, int]]:

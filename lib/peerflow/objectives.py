@@ -5,8 +5,11 @@ Agent q's objective is :math:`L_q(\theta) = \frac1D \sum_i \ell(f(x_{q,i};\theta
 (12) that of :math:`L`, which is Q times smaller in each agent's block. ``objective`` picks one of the two, everywhere.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from peerflow import _checks
@@ -39,6 +42,29 @@ def _pair(f, y):
     """Check that targets have the outputs' shape: (n, 1) against (n,) would broadcast to (n, n)."""
     f = _checks.array("f", f, ("n", "outputs"))
     return f, _checks.array("y", y, f.shape)
+
+
+def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
+    """Return the loss of this name from ``LOSSES``, if it suits these targets.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a cross-entropy is asked for targets that are no probabilities, or for one output.
+    """
+    loss = _checks.choice("loss", name, LOSSES)
+    if name == "mse":
+        return loss
+    y = np.asarray(y)
+    if name == "cross_entropy" and y.shape[-1] == 1:
+        # The softmax of one logit is 1 whatever the parameters: nothing would ever move.
+        raise ValueError("cross_entropy needs two outputs or more, got 1: use loss='binary_cross_entropy'")
+    if (y < 0).any() or (y > 1).any():
+        # Labels -1 and 1, say: the loss would have no lower bound.
+        raise ValueError(f"{name} needs targets from 0 to 1, got values from {y.min():g} to {y.max():g}")
+    if name == "cross_entropy" and not np.allclose(y.sum(axis=-1), 1, atol=1e-6):
+        raise ValueError("cross_entropy needs targets that sum to 1 over the outputs, as one-hot ones do")
+    return loss
 
 
 LOSSES = {"mse": squared_error, "cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
 from peerflow.data import AgentData
-from peerflow.models import Model
-from peerflow.objectives import LOSSES, gradient_scale
+from peerflow.models import Model, starts
+from peerflow.objectives import LOSSES, gradient_scale, loss_function
 
 _STEPS_A_SCAN = 1000  # the progress bar moves this often
 
@@ -89,15 +89,15 @@ def train(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, W is not doubly stochastic, a number is out of range, a name is unknown, or
-        anything holds NaN.
+        If shapes do not fit each other, W is not doubly stochastic, a number is out of range, a name is unknown, the
+        targets do not suit the loss, or anything holds NaN.
     """
     algorithm = _checks.instance("algorithm", algorithm, Algorithm)
-    theta = _start(theta0, model, agents)
+    theta = starts(model, agents, theta0)
     W = jnp.asarray(mixing.doubly_stochastic(W, agents.agents), theta.dtype)
     steps = _checks.count("steps", steps, minimum=0)
     scaled = _checks.positive("step_size", step_size) * gradient_scale(objective, agents.agents)
-    loss_fn = _checks.choice("loss", loss, LOSSES)
+    loss_fn = loss_function(loss, agents.y)
     x, y = jnp.asarray(agents.x, theta.dtype), jnp.asarray(agents.y, theta.dtype)
 
     losses, params = [], []
@@ -116,24 +116,6 @@ def train(
     losses.append(_local_risks(model, loss_fn, theta, x, y)[None])
     kept = np.asarray(theta) if final_only else np.concatenate([*params, theta[None]])
     return Run(np.concatenate(losses), kept, model, agents, loss)
-
-
-def _start(theta0, model, agents):
-    """Return all agents' initial parameters, one row each."""
-    _checks.instance("model", model, Model)
-    _checks.instance("agents", agents, AgentData)
-    for name, have, want in (
-        ("inputs", agents.x.shape[2], model.inputs),
-        ("outputs", agents.y.shape[2], model.outputs),
-    ):
-        if have != want:
-            raise ValueError(f"the model has {want} {name}, but the agents' data have {have}")
-    theta = _checks.array("theta0", theta0)
-    if theta.shape not in ((model.size,), (agents.agents, model.size)):
-        raise ValueError(
-            f"theta0 must have shape ({model.size},) or ({agents.agents}, {model.size}), got {theta.shape}"
-        )
-    return jnp.broadcast_to(jnp.asarray(theta), (agents.agents, model.size))
 
 
 def _risk(model, loss_fn, theta, x, y):
