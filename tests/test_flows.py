@@ -157,13 +157,13 @@ def test_one_agent_is_neural_tangents_gradient_descent(algorithm, outputs):
     assert_close(flow.outputs(new)[:, 0], outside, tolerance=1e-10)
 
 
-def test_nothing_moves_without_a_gradient():
+def test_nothing_moves_without_a_gradient(algorithm):
     """A tanh network without biases at the origin has no slope: the basis is empty, and consensus has nothing to do."""
     model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="tanh", b_std=0.0)
     data = agent_data()
     still = type(data)(np.zeros_like(data.x), data.y)
     theta0 = np.ones(model.size)
-    dynamics = predict(DGD, linearize(model, still, theta0), CYCLE, step_size=1.0)
+    dynamics = predict(algorithm, linearize(model, still, theta0), CYCLE, step_size=1.0)
     for trajectory in (dynamics.at(TIMES), dynamics.after(np.arange(len(TIMES)))):
         assert_close(trajectory.params(), np.tile(theta0, (len(TIMES), AGENTS, 1)), tolerance=0)
         assert_close(trajectory.losses, np.tile((data.y**2).sum((1, 2)) / 6, (len(TIMES), 1)))

@@ -271,3 +271,43 @@ def test_bad_input_of_the_rest():
         stability.final_disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)
     with pytest.raises(ValueError, match="W must have shape"):
         stability.final_disagreement(DGD, CYCLE, np.zeros((3, 2)), step_size=1.0)
+
+
+def test_a_flow_that_is_unstable_far_out_only_has_its_limit_there():
+    """On the cycle of four with one sample each: no real eigenvalue crosses, and a pair does at s = 1150."""
+    blocks = np.random.default_rng(13).normal(size=(4, 1, 4))
+    lin = from_features(np.concatenate([blocks, np.ones((4, 1, 1))], axis=2))
+    limit = stability.step_size_limit(ATC, CYCLE, lin, time="continuous")
+    assert limit * np.linalg.norm(lin.features, axis=(1, 2)).max() ** 2 > 1100
+    below, above = (stability.spectral_abscissa(ATC, CYCLE, lin, step_size=f * limit) for f in (0.99, 1.01))
+    assert below < 0 < above
+
+
+def test_the_search_goes_on_to_the_first_real_crossing_however_far_it_is():
+    blocks = np.array([[[7, -5, 9, 1], [-11, 9, 0, 1], [-12, -3, 1, 1]],
+                       [[3, -10, -11, 100], [2, -5, 2, 100], [8, -16, 3, 100]]])  # fmt: skip
+    blocks = blocks / [[[1.0]], [[100.0]]]
+    limit = stability.step_size_limit(ATC, SWAP, from_features(blocks), time="continuous")
+    growth = [dense_growth("ATC", SWAP, blocks, f * limit / 3, "continuous") for f in (0.5, 0.99, 1.01, 2.0)]
+    assert max(growth[:2]) < 1e-9 and min(growth[2:]) > 0
+
+
+def test_nothing_grows_where_nothing_moves():
+    lin = from_features(np.zeros((4, 1, 3)))
+    assert lin.rank == 0
+    for algorithm in (DGD, ATC, CTA):
+        assert stability.spectral_radius(algorithm, CYCLE, lin, step_size=1.0) == 0
+        assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=1.0) == -np.inf
+        assert stability.numerical_abscissa(algorithm, CYCLE, lin, step_size=1.0) == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("W", "gradients", "match"),
+    [
+        (np.eye(4), np.zeros((4, 2)), "W must connect all agents"),
+        (CYCLE, np.ones((4, 2)), "gradients must sum to zero"),
+    ],
+)
+def test_final_disagreement_is_about_one_optimum(W, gradients, match):
+    with pytest.raises(ValueError, match=match):
+        stability.final_disagreement(DGD, W, gradients, step_size=1.0)

@@ -11,7 +11,8 @@ and from the common start :math:`z = 0`
 .. math:: \text{flow (14):}\quad z(t) = t\,\varphi_1(tA)\,u, \qquad
     \text{iteration:}\quad z_k = \sum_{j<k} (I + A)^j u.
 
-A is singular as a rule, so neither may divide by it. For symmetric W both are sums over real modes
+The paper's A is singular whenever P exceeds the rank of all agents' Jacobian. In this basis A is regular if W connects
+the agents, but about as badly conditioned as the kernel, so neither form divides by it. For symmetric W both are sums over real modes
 (:class:`_Modes`); otherwise exact propagators are multiplied (:class:`_Stepper`).
 """
 
@@ -123,12 +124,12 @@ class Dynamics:
     def _solution(self) -> "_Modes | _Stepper":
         psi, pull = gram(self.lin, self.scale)
         W, algorithm = self.W, self.algorithm
-        if np.allclose(W, W.T, rtol=0, atol=1e-14):
+        if mixing.is_symmetric(W):
             if algorithm.mixes_gradient == algorithm.mixes_point:
                 A = state_matrix(algorithm, W, psi)
                 return _Modes(A, _outer(algorithm, W) @ -pull, np.eye(len(W)))
             eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
-            if eigenvalues.min() > _DEFINITE:
+            if eigenvalues.min(initial=1.0) > _DEFINITE:
                 return _congruent(algorithm, W, pull, eigenvalues, vectors)
         return _Stepper(state_matrix(algorithm, W, psi), _outer(algorithm, W) @ -pull)
 

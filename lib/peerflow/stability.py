@@ -7,11 +7,12 @@ A step is stable if no eigenvalue there makes a deviation grow: if :math:`\mathr
 :math:`|1 + \lambda| \le 1` for the iteration. (Outside of that space A is singular whenever P exceeds the rank of J,
 which the paper's proof overlooks: agreeing parameters that move no output stay where they are.)
 
-Proposition 1 holds without its assumption of minimality. Both terms of DGD's A have a negative semidefinite symmetric
-part, because W doubly stochastic has norm one. Where that vanishes all agents agree, if W connects them, on a v with
+On that space, and if W connects the agents, DGD's flow is exponentially stable for every step, minimal or not: this is
+what remains of Proposition 1. Both terms of DGD's A have a negative semidefinite symmetric
+part, because W doubly stochastic has norm one. Where that vanishes all agents agree on a v with
 :math:`J_q v = 0` for all q; in :math:`\mathrm{range}(J^\top)` only v = 0 does.
 
-For two agents that swap parameters, ATC with :math:`c\Psi = 3I` is unstable though W is doubly stochastic:
+For two agents that swap parameters, ATC's flow with :math:`c\Psi = 3I` is unstable though W is doubly stochastic:
 
 >>> import numpy as np
 >>> from peerflow.algorithms import ATC
@@ -49,15 +50,15 @@ def step_size_limit(
     DGD's flow is stable for every step and every W. For symmetric W the rest are eigenvalue problems. With
     :math:`F = \mathrm{blockdiag}(F_q)` and h = 1 for DGD, :math:`h(W) = W` for ATC and CTA, the matrix
     :math:`I + A` has the eigenvalue :math:`\mu` where -1/c is one of :math:`F\,h(W)\,(\mu I - W)^{-1} F^\top`, which is
-    symmetric. DGD first reaches :math:`\mu = -1` (at c = 0 if W itself has that eigenvalue). So do ATC and CTA if W
-    is positive semidefinite, and their flows are stable for every step. If W is indefinite,
-    :math:`\mu = 1` may come first, or a complex pair: the spectrum is computed at steps from
-    :func:`sufficient_limit` up to the first real crossing, each at most 5 % above the last, and a crossing among
-    them found to a relative 1e-6. Their flows are stable for every step just if :math:`F W F^\top`, with blocks
+    symmetric. DGD's iteration first reaches :math:`\mu = -1` (at c = 0 if W itself has that eigenvalue). So do those of
+    ATC and CTA if W is positive semidefinite, and their flows are stable for every step. If W is indefinite, others
+    may come before :math:`\mu = -1` in the iteration and :math:`\mu = 1` in the flow: the spectrum is computed at
+    steps from :func:`sufficient_limit` up to there, each at most 5 % above the last, and a crossing among them found
+    to a relative 1e-6. Their flows are stable for every step just if :math:`F W F^\top`, with blocks
     :math:`w_{qr} J_q J_r^\top`, is positive semidefinite.
 
-    For other W only this search is left: a window of instability narrower than 5 % may be missed, and none up to
-    s = 1000 counts as none.
+    For other W, and where no real crossing bounds it, only this search is left: a window of instability narrower than
+    5 % may be missed, and none up to s = 1000 counts as none, but for the flow with symmetric W.
 
     Parameters
     ----------
@@ -82,13 +83,18 @@ def step_size_limit(
     if lin.rank == 0 or (continuous and not _mixes(algorithm)):
         return np.inf
     crossing, far = np.inf, _FAR / _largest(psi)
-    if _symmetric(W):
-        crossing = min(_real_crossing(algorithm, W, lin, mu) for mu in ((1.0,) if continuous else (1.0, -1.0)))
+    if mixing.is_symmetric(W):
+        crossing = _real_crossing(algorithm, W, lin, 1.0 if continuous else -1.0)
         if not _mixes(algorithm) or np.linalg.eigvalsh(W)[0] > -1e-12 or crossing == 0:
             return float(unit * crossing)
-        if continuous and crossing == np.inf and _lowest(_coupling(_roots(lin), W), lin.singular_values[0] ** 2) == 0:
-            return np.inf
-        far = min(far, (1 - _FOUND) * crossing)
+        if np.isfinite(crossing):
+            far = (1 - _FOUND) * crossing
+        elif continuous:
+            lowest = _lowest(_coupling(_roots(lin), W), lin.singular_values[0] ** 2)
+            if lowest == 0:
+                return np.inf
+            # An eigenvalue grows like -lowest c: somewhere the flow blows up.
+            far = max(far, -_FAR / lowest)
     moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
     growth = partial(_growth, algorithm, W, psi[:, :moving, :moving], continuous)
     start = _sufficient(algorithm, W, psi, continuous)
@@ -109,12 +115,13 @@ def sufficient_limit(
     - ATC and CTA, iteration: below 2.
 
     Why: a matrix is stable if its norm is at most one. For ATC and CTA that is the norm of :math:`W(I - c\Psi)` or
-    its transpose, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie between
+    :math:`(I - c\Psi)W`, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie between
     :math:`\lambda_{\min}(W) - s` and 1; for any other, :math:`W = \alpha I + (1 - \alpha) V` with
     :math:`\alpha = \min_q w_{qq}` and V doubly stochastic, so :math:`\|W - c\Psi\| \le \|\alpha I - c\Psi\| + 1 -
     \alpha`. The flow of ATC for symmetric W has an eigenvalue :math:`i\omega` only if
-    :math:`-1/c` is one of :math:`F h(W) F^\top`, :math:`h(\lambda) = \lambda/(1 + i\omega - \lambda)`, whose real part
-    is at least :math:`-\beta/(1+\beta)` for :math:`\beta = -\lambda_{\min}(W)`.
+    :math:`-1/c` is one of :math:`F h(W) F^\top`, :math:`h(\lambda) = \lambda/(1 + i\omega - \lambda)` (for
+    :math:`\omega = 0` without the mode :math:`\lambda = 1`). With :math:`\beta = -\lambda_{\min}(W)` the real part of h
+    is at least :math:`-\beta/(1+\beta)`, so that needs :math:`1 \le s\beta/(1+\beta)`.
 
     For symmetric W the bound is the limit itself when all :math:`\Psi_q` agree.
 
@@ -133,13 +140,19 @@ def eigenvalues(
 
 
 def spectral_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
-    """Return the largest real part of A's eigenvalues: the flow's slowest decay if negative, its growth if positive."""
-    return float(eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective).real.max())
+    """Return the largest real part of A's eigenvalues: the flow's slowest decay if negative, its growth if positive.
+
+    Minus infinity where nothing moves: the model has no gradient on the data.
+    """
+    return float(eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective).real.max(initial=-np.inf))
 
 
 def spectral_radius(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
-    """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by."""
-    return float(np.abs(1 + eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)).max())
+    """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by.
+
+    Zero where nothing moves.
+    """
+    return float(np.abs(1 + eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)).max(initial=0.0))
 
 
 def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
@@ -148,13 +161,13 @@ def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size
     A bound on the growth of deviations in norm at every time, not only in the end.
     """
     A = _state(algorithm, W, lin, step_size, objective)
-    return float(np.linalg.eigvalsh((A + A.T) / 2)[-1])
+    return float(np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf))
 
 
 def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank"]:
     r"""Return an orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
 
-    For each of them :math:`\mathbf{1} \otimes v` is in the null space of (12a)'s A, for every step size: the
+    J v = 0 holds to the tolerance that ``lin`` was made with. For each v :math:`\mathbf{1} \otimes v` is in the null space of (12a)'s A, for every step size: the
     counterexample to Proposition 1's proof. Each single parameter may well have influence.
     """
     _checks.instance("lin", lin, Linearization)
@@ -168,16 +181,29 @@ def final_disagreement(
 
     With G the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
     :math:`-\eta\,(I - W)^+ G` and ATC at :math:`-\eta\,(I - W)^+ W G`: averaging the gradients helps. If one vector of
-    parameters is optimal for every agent, then G = 0 and none is biased.
+    parameters is optimal for every agent, then G = 0 and none is biased. For objective ``"global"`` read
+    :math:`\eta/Q` for :math:`\eta`.
 
     Parameters
     ----------
+    W
+        Doubly stochastic mixing matrix (agents, agents) that connects the agents.
     gradients
         G: each agent's local gradient at the optimum, (agents, params).
+
+    Raises
+    ------
+    ValueError
+        If W does not fit, is not doubly stochastic or leaves agents unconnected, or gradients do not sum to zero.
     """
     _checks.instance("algorithm", algorithm, Algorithm)
     gradients = _checks.array("gradients", gradients, ("agents", "params"))
     W = mixing.doubly_stochastic(W, len(gradients))
+    if np.linalg.matrix_rank(np.eye(len(W)) - W) < len(W) - 1:
+        raise ValueError("W must connect all agents: others do not end at one optimum")
+    total, size = np.abs(gradients.sum(axis=0)).max(initial=0.0), np.abs(gradients).max(initial=0.0)
+    if total > 1e-6 * len(W) * size:
+        raise ValueError(f"gradients must sum to zero, as at the optimum of (2), got a sum of {total:.2g}")
     step = _checks.positive("step_size", step_size) * gradient_scale(objective, len(W))
     pushed = W @ gradients if algorithm.mixes_gradient else gradients
     return -step * np.linalg.pinv(np.eye(len(W)) - W) @ pushed
@@ -201,17 +227,13 @@ def _mixes(algorithm):
     return algorithm.mixes_gradient or algorithm.mixes_point
 
 
-def _symmetric(W):
-    return np.allclose(W, W.T, rtol=0, atol=1e-14)
-
-
 def _largest(psi):
     return np.linalg.eigvalsh(psi).max()
 
 
 def _sufficient(algorithm, W, psi, continuous):
     """Return the sufficient bound on c."""
-    smallest = np.linalg.eigvalsh(W)[0] if _symmetric(W) else None
+    smallest = np.linalg.eigvalsh(W)[0] if mixing.is_symmetric(W) else None
     if _mixes(algorithm):
         s = 2.0
         if continuous and smallest is not None:
