@@ -124,3 +124,13 @@ def test_a_loss_of_zero_has_no_relative_error(lin, comparison):
     zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.model, run.agents, run.loss)
     with pytest.raises(ValueError, match="above zero"):
         Comparison(zero, comparison.flow, comparison.exact).errors
+
+
+def test_movement_by_rounding_is_no_movement(W):
+    """A network without biases at the origin has no gradient; averaging equal parameters still rounds."""
+    model = models.mlp(inputs=2, widths=(5,), outputs=1, activation="tanh", b_std=0.0)
+    agents = data.AgentData(np.zeros((len(W), 3, 2)), np.ones((len(W), 3, 1)))
+    still = compare(DGD, linearize(model, agents, model.init(0)), W, step_size=1.0, steps=20)
+    assert (still.run.params != still.run.params[0]).any()
+    with pytest.raises(ValueError, match="need parameters that move"):
+        largest_errors(still.run, still.exact)

@@ -123,3 +123,21 @@ def test_spectra_are_drawn_with_their_limits(comparison):
                 mark = next(lines)
                 assert mark.get_xdata() == [limit, limit] and mark.get_color() == curve.get_color()
         assert next(lines, None) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"agent": -1}, "agent must be at least 0, got -1"),
+        ({"agent": 9}, "agent must be below 3, got 9"),
+        ({"steps": [0, 99]}, "steps must be below 6, got 99"),
+        ({"levels": []}, "levels must be two or more that increase"),
+        ({"levels": [1.0, 0.0]}, "levels must be two or more that increase"),
+        ({"x": np.zeros((3, 5))}, "x must have shape"),
+    ],
+)
+def test_contours_need_what_is_there(comparison, change, match):
+    x = comparison.run.agents.pooled()[0]
+    given = {"x": x, "agent": 0, "steps": [0], "levels": [0.0, 1.0]} | change
+    with pytest.raises(ValueError, match=match):
+        plots.output_contours(comparison, given.pop("x"), **given)

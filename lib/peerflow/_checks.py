@@ -33,6 +33,8 @@ def array(name, value, shape=None):
             raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
         if result.dtype.kind not in "fiub":
             raise ValueError(f"{name} must be real numbers, got dtype {result.dtype}")
+        if result.dtype.kind == "f" and result.dtype.itemsize > 8:
+            raise ValueError(f"{name} must have 64 bits or less, got dtype {result.dtype}")
         if result.dtype.kind != "f":
             result = result.astype(np.float64)
     if shape is not None:

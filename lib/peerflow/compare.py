@@ -87,7 +87,9 @@ def largest_errors(run: Run, prediction: Trajectory) -> Errors:
         raise ValueError("the run kept its final parameters only: train with final_only=False")
     away = np.linalg.norm(prediction.params() - run.params, axis=-1).max(axis=0)
     moved = np.linalg.norm(run.params - run.params[0], axis=-1).max(axis=0)
-    if (moved == 0).any():
+    # Where nothing pulls, averaging equal parameters still moves them by rounding.
+    rounding = 10 * np.finfo(run.params.dtype).eps * np.linalg.norm(run.params[0], axis=-1)
+    if (moved <= rounding).any():
         raise ValueError("errors relative to how far parameters moved need parameters that move, got none")
     return Errors(loss, float((away / moved).max()))
 
@@ -148,7 +150,8 @@ def format_error(error: float) -> str:
 
 def _match(run, prediction):
     if not np.array_equal(prediction.times, np.arange(len(run.losses))):
+        ends = f" from {prediction.times.min():g} to {prediction.times.max():g}" if len(prediction.times) else ""
         raise ValueError(
             f"the prediction must be at the run's steps 0, 1, ..., {len(run.losses) - 1}, "
-            f"got {len(prediction.times)} times from {prediction.times.min():g} to {prediction.times.max():g}"
+            f"got {len(prediction.times)} times{ends}"
         )

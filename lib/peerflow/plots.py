@@ -134,12 +134,28 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
         Points (n, 2) to draw in the background; they also say how far the panels reach.
     agent, steps, levels
         Which agent, after which numbers of steps, and at which values of the output to draw contours.
+
+    Raises
+    ------
+    ValueError
+        If the run has another form, has no such agent or step, or levels are not at least two that increase.
     """
-    x = _checks.array("x", x, ("n", 2))
-    steps = _checks.counts("steps", steps)
+    run, x = comparison.run, _checks.array("x", x, ("n", 2))
+    if run.params.ndim != 3 or (run.model.inputs, run.model.outputs) != (2, 1):
+        raise ValueError(
+            "contours need a run that kept all parameters, of a model with 2 inputs and 1 output, "
+            f"got parameters {run.params.shape}, {run.model.inputs} inputs, {run.model.outputs} outputs"
+        )
+    agent, steps = _checks.count("agent", agent, minimum=0), _checks.counts("steps", steps)
+    for name, highest, limit in (("agent", agent, run.params.shape[1]), ("steps", steps.max(initial=0), len(run.params))):
+        if highest >= limit:
+            raise ValueError(f"{name} must be below {limit}, got {highest}")
+    levels = _checks.array("levels", levels, ("levels",))
+    if len(levels) < 2 or (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels must be two or more that increase, got {levels.tolist()}")
     sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in zip(x.min(axis=0), x.max(axis=0))]
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
-    outputs = {"observed": [comparison.run.model.apply(comparison.run.params[k, agent], points) for k in steps]}
+    outputs = {"observed": [run.model.apply(run.params[k, agent], points) for k in steps]}
     for name, trajectory in (("flow", comparison.flow), ("exact", comparison.exact)):
         chosen = trajectory.coefficients[steps][:, [agent]]
         outputs[name] = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]
