@@ -1,5 +1,7 @@
 """Pins agree with each other, and importing the package stays light."""
 
+import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -126,3 +128,23 @@ def test_importing_stays_light(statement, absent):
     modules = imported(statement)
     assert {"peerflow", "jax"} <= modules
     assert not absent & modules
+
+
+def test_the_library_declares_what_it_imports():
+    files = (ROOT / "lib" / "peerflow").glob("*.py")
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    outside = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"peerflow"}
+    providers = importlib.metadata.packages_distributions()
+    needed = {canonicalize_name(providers[name][0]) for name in outside}
+    declared = {canonicalize_name(Requirement(line).name) for line in project()["project"]["dependencies"]}
+    assert needed == declared - {"jaxlib"}  # pinned with jax
+
+
+def test_the_readmes_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    losses = list(map(float, done.stdout.strip("[]\n").split()))
+    assert len(losses) == 3 and losses[0] > losses[1] > losses[2]
