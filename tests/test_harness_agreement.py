@@ -176,6 +176,19 @@ def test_numbers_in_json_and_pictures_in_html_are_compared_as_such():
         assert len(compare(outputs[0], outputs[2])) == 1
 
 
+def test_a_picture_in_html_is_no_word_and_ends_where_words_follow():
+    black = base64.encodebytes(png(np.zeros((99, 99, 3)))).decode().strip()
+    assert "\n" in black
+    quoted, bare = f"<img src='data:image/png;base64,{black}'>", f"<img src=data:image/png;base64,{black} alt=loss>"
+    for stored, new, what in (
+        ("<img src='PNG'>", quoted, "pictures: 0 stored, 1 new"),
+        (quoted, quoted + quoted, "pictures: 1 stored, 2 new"),
+        (bare, bare.replace("loss", "gain"), "'alt=loss>' stored, 'alt=gain>' new"),
+    ):
+        sides = [[new_output("display_data", {"text/html": html})] for html in (stored, new)]
+        assert compare(*sides) == [f"text/html: {what}"]
+
+
 def test_views_of_widgets_are_compared_but_for_their_ids():
     view = {"model_id": "a", "version_major": 2, "version_minor": 0}
     stored, same, other = (

@@ -12,7 +12,8 @@ from harness import pictures, text
 from harness.text import Tolerance
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_EMBEDDED = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+# In one line, or in lines of 76 characters, as Python's base64 writes it: words that follow are none of it.
+_EMBEDDED = re.compile(r"data:image/png;base64,((?:[A-Za-z0-9+/]{76}\n)*[A-Za-z0-9+/]+={0,2})")
 # Counted by position, not part of what a reader sees.
 _IGNORED = {"output_type", "execution_count", "traceback"}
 
@@ -72,11 +73,16 @@ class Comparison:
     def _text(self, path, stored, new):
         if stored == new:
             return
-        old, fresh = _EMBEDDED.findall(stored), _EMBEDDED.findall(new)
-        for one, other in zip(old, fresh):
-            yield from self.png(path, base64.b64decode(one), base64.b64decode(other))
-        for found in text.differences(_EMBEDDED.sub("PNG", stored), _EMBEDDED.sub("PNG", new), self.tolerance):
-            yield f"{path}: {found}"
+        # Text and pictures in turn.
+        old, fresh = _EMBEDDED.split(stored), _EMBEDDED.split(new)
+        if len(old) != len(fresh):
+            yield f"{path}: pictures: {len(old) // 2} stored, {len(fresh) // 2} new"
+            return
+        for place, (one, other) in enumerate(zip(old, fresh)):
+            if place % 2:
+                yield from self.png(path, base64.b64decode(one), base64.b64decode(other))
+            else:
+                yield from (f"{path}: {found}" for found in text.differences(one, other, self.tolerance))
 
     def png(self, path: str, stored: bytes, new: bytes) -> Iterator[str]:
         """Yield how two PNGs differ, and save them if they do."""
