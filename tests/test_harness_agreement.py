@@ -126,9 +126,9 @@ def test_the_last_named_tolerance_counts():
     assert Tolerance.of({}, {}) == Tolerance()
 
 
-def png(pixels) -> bytes:
+def png(pixels, **options) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, format="png")
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, format="png", **options)
     return file.getvalue()
 
 
@@ -187,6 +187,27 @@ def test_a_picture_in_html_is_no_word_and_ends_where_words_follow():
     ):
         sides = [[new_output("display_data", {"text/html": html})] for html in (stored, new)]
         assert compare(*sides) == [f"text/html: {what}"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda data: {"image/png": data},
+        lambda data: {"application/papermill.record/image/png": data},
+        lambda data: {"application/json": {"outputs": [{"data": {"image/png": data}}]}},
+        lambda data: {"text/html": f"<img src='data:image/png;base64,{data}'>"},
+    ],
+    ids=["shown", "glued", "nested", "embedded"],
+)
+def test_pictures_are_compared_as_such_wherever_they_are(shown):
+    grey = np.full((9, 9, 3), 99)
+    data, recoded, moved = (
+        base64.b64encode(one).decode() for one in (png(grey), png(grey, compress_level=0), png(grey + 99))
+    )
+    stored, same, other, cut = ([new_output("display_data", shown(one))] for one in (data, recoded, moved, data[:-8]))
+    assert data != recoded and not compare(stored, same)
+    assert "the picture moved" in compare(stored, other)[0]
+    assert compare(cut, stored)[0].endswith(": binary value differs")
 
 
 def test_views_of_widgets_are_compared_but_for_their_ids():
@@ -312,7 +333,8 @@ def test_cells_out_of_order_are_found():
 
 def test_an_output_has_its_cells_count():
     for count, found in ((1, []), (77, ["cell-0: the stored output has the execution count 77, and the cell 1"])):
-        outputs = [new_output("stream", text="a"), new_output("execute_result", {"text/plain": "b"}, execution_count=count)]
+        result = new_output("execute_result", {"text/plain": "b"}, execution_count=count)
+        outputs = [new_output("stream", text="a"), result]
         notebook = new_notebook(cells=[new_code_cell("b", execution_count=1, outputs=outputs)])
         assert list(rules.problems(notebook)) == found
 

@@ -3,7 +3,6 @@
 Ids of widgets are left to ``widgets``, which compares what stands behind them.
 """
 
-import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from harness import pictures, text
 from harness.text import Tolerance
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# The end of a MIME type; glue sets its own name before it.
+_PICTURE = "image/png"
 # In one line, or in lines of 76 characters, as Python's base64 writes it: words that follow are none of it.
 _EMBEDDED = re.compile(r"data:image/png;base64,((?:[A-Za-z0-9+/]{76}\n)*[A-Za-z0-9+/]+={0,2})")
 # Counted by position, not part of what a reader sees.
@@ -44,10 +45,7 @@ class Comparison:
             one, other = stored[mime], new[mime]
             if mime == WIDGET_VIEW:
                 one, other = {**one, "model_id": None}, {**other, "model_id": None}
-            if mime == "image/png":
-                yield from self.png(mime, base64.b64decode(one), base64.b64decode(other))
-            else:
-                yield from self.values(mime, one, other)
+            yield from self.values(mime, one, other)
 
     def values(self, path: str, stored, new) -> Iterator[str]:
         """Yield what differs between two JSON values, each difference with its place."""
@@ -73,6 +71,9 @@ class Comparison:
     def _text(self, path, stored, new):
         if stored == new:
             return
+        if path.endswith(_PICTURE):
+            yield from self.encoded(path, stored, new)
+            return
         # Text and pictures in turn.
         old, fresh = _EMBEDDED.split(stored), _EMBEDDED.split(new)
         if len(old) != len(fresh):
@@ -80,12 +81,19 @@ class Comparison:
             return
         for place, (one, other) in enumerate(zip(old, fresh)):
             if place % 2:
-                yield from self.png(path, base64.b64decode(one), base64.b64decode(other))
+                yield from self.encoded(path, one, other)
             else:
                 yield from (f"{path}: {found}" for found in text.differences(one, other, self.tolerance))
 
-    def png(self, path: str, stored: bytes, new: bytes) -> Iterator[str]:
-        """Yield how two PNGs differ, and save them if they do."""
+    def encoded(self, path: str, stored: str, new: str) -> Iterator[str]:
+        """Yield how two base64 texts differ: pictures as such, others letter by letter."""
+        old, fresh = pictures.decoded(stored), pictures.decoded(new)
+        if old and fresh:
+            yield from self._png(path, old, fresh)
+        elif stored != new:
+            yield f"{path}: binary value differs"
+
+    def _png(self, path, stored, new):
         found = pictures.difference(stored, new, self.tolerance.picture)
         if found is None:
             return

@@ -8,6 +8,7 @@ machine; what is left is how rounding, which depends on threads and processor, s
 that is below 1, and a curve moved by 2 % of its range gives 12 or more. The tolerance of 3 lies between.
 """
 
+import base64
 import io
 from pathlib import Path
 
@@ -16,7 +17,16 @@ from matplotlib.testing.compare import calculate_rms, save_diff_image
 from PIL import Image
 
 _SQUARE = 32
-SIGNATURE = b"\x89PNG"
+_START, _END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+def decoded(text: str) -> bytes | None:
+    """Return the PNG that a base64 text is, or None if it is none, or not the whole of one."""
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        return None
+    return data if data.startswith(_START) and data.endswith(_END) else None
 
 
 def distance(stored: bytes, new: bytes) -> float:

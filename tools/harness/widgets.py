@@ -5,11 +5,9 @@ reaches it: first those that a cell shows, in order, with what these refer to; t
 sliders, which refer to others while nothing refers to them.
 """
 
-import base64
 import json
 from collections.abc import Iterator
 
-from harness import pictures
 from harness.outputs import WIDGET_VIEW, Comparison
 
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -76,7 +74,7 @@ def _without(holder, *keys):
 
 
 def _buffers(place, stored, new, comparison):
-    """Compare binary values: pictures as such, others byte by byte."""
+    """Compare binary values, path by path."""
     old, fresh = (sorted(side, key=_path) for side in (stored, new))
     paths, new_paths = ([_path(one) for one in side] for side in (old, fresh))
     if paths != new_paths:
@@ -85,11 +83,7 @@ def _buffers(place, stored, new, comparison):
     for one, other in zip(old, fresh):
         path = f"{place}{_path(one)}"
         yield from comparison.values(path, _without(one, "data"), _without(other, "data"))
-        value, new_value = (base64.b64decode(side["data"]) for side in (one, other))
-        if value.startswith(pictures.SIGNATURE) and new_value.startswith(pictures.SIGNATURE):
-            yield from comparison.png(path, value, new_value)
-        elif value != new_value:
-            yield f"{path}: binary value differs"
+        yield from comparison.encoded(path, one["data"], other["data"])
 
 
 def _path(buffer):
