@@ -169,6 +169,7 @@ def test_numbers_in_json_and_pictures_in_html_are_compared_as_such():
     for key, stored, same, other in (
         ("application/json", {"y": [0.1, 2]}, {"y": [0.1 + 1e-9, 2]}, {"y": [0.11, 2]}),
         ("application/json", {"y": [0.1, 2]}, {"y": [0.1, 2]}, {"y": [0.1, 3]}),
+        ("application/json", {"y": [0.1, 2]}, {"y": [0.1, 2]}, {"y": [0.1, 2.0]}),
         ("text/html", html.format(black), html.format(black), html.format(grey)),
     ):
         outputs = [[new_output("display_data", {key: value})] for value in (stored, same, other)]

@@ -62,7 +62,7 @@ class Comparison:
                 yield f"{path}: {len(stored)} entries stored, {len(new)} new"
             for place, (one, other) in enumerate(zip(stored, new)):
                 yield from self.values(f"{path}[{place}]", one, other)
-        elif _is_real(stored, new):
+        elif isinstance(stored, float) and isinstance(new, float):
             if not text.numbers_agree(stored, new, self.tolerance):
                 yield f"{path}: {text.number_difference(stored, new, self.tolerance)}"
         elif stored != new or type(stored) is not type(new):
@@ -121,8 +121,3 @@ def merge_streams(outputs: list) -> list:
 def _kind(output):
     what = sorted(output["data"]) if "data" in output else [output.get("name", output.get("ename"))]
     return f"{output['output_type']} ({', '.join(map(str, what))})"
-
-
-def _is_real(stored, new):
-    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (stored, new))
-    return numbers and (isinstance(stored, float) or isinstance(new, float))
