@@ -241,6 +241,21 @@ def test_moved_outputs_are_named_and_the_rest_keeps_its_bytes(stored, tmp_path):
     assert again == truth
 
 
+def test_what_takes_too_long_and_what_kills_the_kernel_fail_by_name_and_the_rest_goes_on(tmp_path):
+    sources = {"slow": "import time\ntime.sleep(60)", "dead": "import os\nos._exit(1)", "well": "print(1)"}
+    folder = project(tmp_path / "p", **{name: book(only=source) for name, source in sources.items()})
+    impatient = "import notebooks, pathlib; notebooks.CELL_TIMEOUT = 3; exit(notebooks.main(pathlib.Path('book')))"
+    code, said = run(folder, "-c", impatient, PYTHONPATH="tools")
+    assert code == 1
+    for what in (
+        "slow.ipynb FAILED\nA cell timed out while it was being executed, after 3 seconds.",
+        "dead.ipynb FAILED\nKernel died in this cell:\nimport os\nos._exit(1)\n",
+        "well.ipynb: ",
+        "2 of 3 notebooks failed",
+    ):
+        assert what in said, said
+
+
 def recoded(png: bytes) -> bytes:
     """Return the same picture in other bytes."""
     from PIL import Image

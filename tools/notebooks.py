@@ -20,7 +20,7 @@ from harness import outputs, record, rules, widgets
 from harness.outputs import Comparison
 from harness.text import Tolerance, tolerance_problem
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 CELL_TIMEOUT = 300
 # Two that compete for one core cost several times what they save: one notebook a core, one thread a notebook.
@@ -40,12 +40,26 @@ def update(path: Path) -> tuple[float, list[str]]:
     start = time.perf_counter()
     stored = normalise(nbformat.read(path, as_version=4))
     new = record.cleared(stored)
-    NotebookClient(
-        new, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
-    ).execute(stderr=subprocess.DEVNULL)  # of the kernel itself, not of cells
+    _execute(new, path.parent)
     news = [*keep_what_agrees(stored, normalise(new)), *rules.problems(new)]
     nbformat.write(new, path)
     return time.perf_counter() - start, news
+
+
+def _execute(notebook, folder):
+    started = []
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_execute=lambda cell, cell_index: started.append(cell),
+    )
+    try:
+        client.execute(stderr=subprocess.DEVNULL)  # of the kernel itself, not of cells
+    except DeadKernelError as error:
+        # Unlike the other errors, this one does not show the cell.
+        raise DeadKernelError(f"{error} in this cell:\n{started[-1].source}") from None
 
 
 def normalise(notebook):
@@ -115,7 +129,7 @@ def main(folder: Path, page: Path | None = None) -> int:
                 print(f"[{done}/{len(paths)}] {name}: {seconds:.1f} s, {len(news) or 'nothing'} moved", flush=True)
                 shown = news[:_SHOWN] + ([f"... and {len(news) - _SHOWN} more"] if len(news) > _SHOWN else [])
                 print("".join(f"    {line}\n" for line in shown), end="", flush=True)
-            except CellExecutionError as error:
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 failed += 1
                 print(f"[{done}/{len(paths)}] {name} FAILED\n{error}", flush=True)
     if failed:
