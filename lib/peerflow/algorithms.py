@@ -2,7 +2,7 @@ r"""DGD, ATC and CTA: one update with the mixing matrix in three places.
 
 With one row an agent, all three of (4)-(6), and their stacked form (7), read
 
-.. math:: \Theta' = W\Theta - \eta\, B\, g(C\Theta), \qquad
+.. math:: \boldsymbol\Theta' = W\boldsymbol\Theta - \eta\, B\, g(C\boldsymbol\Theta), \qquad
     (B, C) = (I, I) \text{ for DGD}, \quad (W, I) \text{ for ATC}, \quad (I, W) \text{ for CTA},
 
 where row q of g is agent q's local gradient. An algorithm is a value: its name and whether B and C are W.
