@@ -1,7 +1,7 @@
 """Hold every notebook to its stored outputs: nbval runs the cells, ``tools/harness`` says whether outputs agree.
 
-Used by ``pytest --nbval book``. To each notebook's cells two items are added: first its rules, so that the comparison
-means something, and last its widgets.
+Used by ``pytest --nbval book``. To each notebook's cells items are added: first its rules, so that the comparison means
+something, then its widgets, and last the code in the solutions to its exercises, run as a reader would run it.
 """
 
 import copy
@@ -16,7 +16,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from harness import record, rules, widgets  # noqa: E402
+from harness import record, rules, solutions, widgets  # noqa: E402
 from harness.outputs import Comparison  # noqa: E402
 from harness.text import Tolerance, tolerance_problem  # noqa: E402
 
@@ -89,8 +89,19 @@ class Cell(IPyNbCell):
         return not found
 
 
+class Solution(IPyNbCell):
+    """The code in an exercise's solution. It must run; nothing is stored to compare with."""
+
+    def runtest(self):
+        self.parent.recorder.stop()
+        super().runtest()
+
+    def reportinfo(self):
+        return self.path, None, f"{self.parent.title}: {self.name}"
+
+
 class Notebook(IPyNbFile):
-    """A notebook: its rules, its cells, its widgets."""
+    """A notebook: its rules, its cells, its widgets, its solutions."""
 
     def collect(self):
         cells = list(super().collect())
@@ -106,6 +117,11 @@ class Notebook(IPyNbFile):
                 self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options
             )
         yield Widgets.from_parent(self, name="widgets")
+        for label, code in solutions.code(self.nb):
+            cell, options = nbformat.v4.new_code_cell(code), {"check": False, "check_exception": False, "skip": False}
+            yield Solution.from_parent(
+                self, name=f"solution {label}", cell_num=len(self.nb.cells), cell=cell, options=options
+            )
 
     def setup(self):
         super().setup()

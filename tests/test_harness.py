@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -209,6 +209,18 @@ def test_vacuous_notebooks_fail(stored, tmp_path):
         "cell-7: the tolerance {'relative': 0.5} has no reason",
     ):
         assert f"book/small.ipynb, {what}" in said, said
+
+
+def test_a_solution_that_does_not_run_fails(tmp_path):
+    fences = "````{{solution}} {}\n:class: dropdown\n\nTry:\n\n```python\n{}\n```\n````\n"
+    text = fences.format("ex-right", "assert answer == 42") + "\n" + fences.format("ex-wrong", "assert answer == 41")
+    notebook = book(only="answer = 42")
+    notebook.cells.append(new_markdown_cell(text))
+    folder = project(tmp_path / "p", small=notebook)
+    assert run(folder, "tools/notebooks.py", "book")[0] == 0
+    code, said = check(folder)
+    assert code == 1 and "4 passed" in said and "1 failed" in said, said
+    assert "book/small.ipynb: solution ex-wrong" in said and "assert answer == 41" in said, said
 
 
 def test_named_tolerances_and_exemptions_are_shown(stored, tmp_path):

@@ -31,9 +31,15 @@ class Recorder:
         self._index, self._request = index, None
         self._client.clear_before_next_output = False
 
+    def stop(self) -> None:
+        """Record nothing from now on."""
+        self._index = None
+
     def take(self, message: dict) -> None:
         """Take one message into account, if it belongs to the cell."""
         request = message["parent_header"].get("msg_id")
+        if self._index is None:
+            return
         if message["msg_type"] == "execute_input":
             self._request = request
         if request == self._request is not None:
