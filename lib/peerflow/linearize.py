@@ -78,8 +78,24 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
     theta0 = np.asarray(starts(model, agents, theta0)[0], dtype=np.float64)
     x = agents.pooled()[0]
     outputs, jacobian = np.asarray(model.apply(theta0, x)), np.asarray(model.jacobian(theta0, x))
-    U, s, Vt = scipy.linalg.svd(jacobian.reshape(-1, model.size), full_matrices=False)
+    jacobian = jacobian.reshape(-1, model.size)
+    s, basis = _right_singular(jacobian)
     rank = int((s > tolerance * s[0]).sum())
     per_agent = (agents.agents, agents.samples * model.outputs)
-    features = (U[:, :rank] * s[:rank]).reshape(*per_agent, rank)
-    return Linearization(model, agents, theta0, outputs.reshape(per_agent), features, Vt[:rank].T, s[:rank])
+    s, basis = s[:rank], basis[:, :rank]
+    features = (jacobian @ basis).reshape(*per_agent, rank)
+    return Linearization(model, agents, theta0, outputs.reshape(per_agent), features, basis, s)
+
+
+def _right_singular(matrix):
+    """Return singular values and right singular vectors, but for what is zero to rounding.
+
+    A triangular factor with pivots shows early how few directions a wide network's Jacobian has.
+    """
+    R, order = scipy.linalg.qr(matrix, mode="r", pivoting=True)
+    pivots = np.abs(R.diagonal())
+    R = R[: max(1, int((pivots > np.finfo(float).eps * pivots[0]).sum()))]
+    _, s, Vt = scipy.linalg.svd(R, full_matrices=False)
+    vectors = np.empty_like(Vt.T)
+    vectors[order] = Vt.T
+    return s, vectors
