@@ -12,8 +12,8 @@ and from the common start :math:`z = 0`
     \text{iteration:}\quad z_k = \sum_{j<k} (I + A)^j u.
 
 The paper's A is singular whenever P exceeds the rank of all agents' Jacobian. In this basis A is regular if W connects
-the agents, but about as badly conditioned as the kernel, so neither form divides by it. For symmetric W both are sums over real modes
-(:class:`_Modes`); otherwise exact propagators are multiplied (:class:`_Stepper`).
+the agents, but about as badly conditioned as the kernel, so neither form divides by it. For symmetric W both are sums
+over real modes (:class:`_Modes`); otherwise exact propagators are multiplied (:class:`_Stepper`).
 """
 
 from dataclasses import dataclass
@@ -102,6 +102,11 @@ class Dynamics:
         counts = _checks.counts("counts", counts)
         return Trajectory(self.lin, counts.astype(float), self._solution.after(counts))
 
+    def system(self) -> tuple[Float[np.ndarray, "Qr Qr"], Float[np.ndarray, "agents r"]]:
+        """Return A and u of (12a)-(12c) in the reduced basis, u with one row an agent."""
+        psi, pull = gram(self.lin, self.scale)
+        return state_matrix(self.algorithm, self.W, psi), _outer(self.algorithm, self.W) @ -pull
+
     def fixed_point(self) -> Trajectory:
         """Return where flow and iteration both stand still, A z = -u: where they end, if the step size is stable.
 
@@ -110,8 +115,7 @@ class Dynamics:
         ValueError
             If A is singular to rounding: W does not connect all agents, or the kernel is too badly conditioned.
         """
-        psi, pull = gram(self.lin, self.scale)
-        A, u = state_matrix(self.algorithm, self.W, psi), _outer(self.algorithm, self.W) @ -pull
+        A, u = self.system()
         if np.linalg.matrix_rank(A) < len(A):
             raise ValueError(
                 "no single fixed point: W must connect all agents and the kernel be well conditioned, "
@@ -122,16 +126,15 @@ class Dynamics:
 
     @cached_property
     def _solution(self) -> "_Modes | _Stepper":
-        psi, pull = gram(self.lin, self.scale)
         W, algorithm = self.W, self.algorithm
         if mixing.is_symmetric(W):
             if algorithm.mixes_gradient == algorithm.mixes_point:
-                A = state_matrix(algorithm, W, psi)
-                return _Modes(A, _outer(algorithm, W) @ -pull, np.eye(len(W)))
+                return _Modes(*self.system(), np.eye(len(W)))
+            psi, pull = gram(self.lin, self.scale)
             eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
             if eigenvalues.min(initial=1.0) > _DEFINITE:
                 return _congruent(algorithm, W, pull, eigenvalues, vectors)
-        return _Stepper(state_matrix(algorithm, W, psi), _outer(algorithm, W) @ -pull)
+        return _Stepper(*self.system())
 
 
 def predict(algorithm: Algorithm, lin: Linearization, W, *, step_size: float, objective: str = "local") -> Dynamics:

@@ -8,9 +8,9 @@ A step is stable if no eigenvalue there makes a deviation grow: if :math:`\mathr
 which the paper's proof overlooks: agreeing parameters that move no output stay where they are.)
 
 On that space, and if W connects the agents, DGD's flow is exponentially stable for every step, minimal or not: this is
-what remains of Proposition 1. Both terms of DGD's A have a negative semidefinite symmetric
-part, because W doubly stochastic has norm one. Where that vanishes all agents agree on a v with
-:math:`J_q v = 0` for all q; in :math:`\mathrm{range}(J^\top)` only v = 0 does.
+what remains of Proposition 1. Both terms of DGD's A have a negative semidefinite symmetric part, because W doubly
+stochastic has norm one. Where that vanishes all agents agree on a v with :math:`J_q v = 0` for all q; in
+:math:`\mathrm{range}(J^\top)` only v = 0 does.
 
 For two agents that swap parameters, ATC's flow with :math:`c\Psi = 3I` is unstable though W is doubly stochastic:
 
@@ -115,8 +115,8 @@ def sufficient_limit(
     - ATC and CTA, iteration: below 2.
 
     Why: a matrix is stable if its norm is at most one. For ATC and CTA that is the norm of :math:`W(I - c\Psi)` or
-    :math:`(I - c\Psi)W`, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie between
-    :math:`\lambda_{\min}(W) - s` and 1; for any other, :math:`W = \alpha I + (1 - \alpha) V` with
+    :math:`(I - c\Psi)W`, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie
+    between :math:`\lambda_{\min}(W) - s` and 1; for any other, :math:`W = \alpha I + (1 - \alpha) V` with
     :math:`\alpha = \min_q w_{qq}` and V doubly stochastic, so :math:`\|W - c\Psi\| \le \|\alpha I - c\Psi\| + 1 -
     \alpha`. The flow of ATC for symmetric W has an eigenvalue :math:`i\omega` only if
     :math:`-1/c` is one of :math:`F h(W) F^\top`, :math:`h(\lambda) = \lambda/(1 + i\omega - \lambda)` (for
@@ -167,8 +167,9 @@ def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size
 def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank"]:
     r"""Return an orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
 
-    J v = 0 holds to the tolerance that ``lin`` was made with. For each v :math:`\mathbf{1} \otimes v` is in the null space of (12a)'s A, for every step size: the
-    counterexample to Proposition 1's proof. Each single parameter may well have influence.
+    J v = 0 holds to the tolerance that ``lin`` was made with. For each v :math:`\mathbf{1} \otimes v` is in the null
+    space of (12a)'s A, for every step size: the counterexample to Proposition 1's proof. Each single parameter may
+    well have influence.
     """
     _checks.instance("lin", lin, Linearization)
     return scipy.linalg.null_space(lin.basis.T) if lin.rank else np.eye(lin.model.size)
@@ -199,14 +200,15 @@ def final_disagreement(
     _checks.instance("algorithm", algorithm, Algorithm)
     gradients = _checks.array("gradients", gradients, ("agents", "params"))
     W = mixing.doubly_stochastic(W, len(gradients))
-    if np.linalg.matrix_rank(np.eye(len(W)) - W) < len(W) - 1:
+    laplacian = np.eye(len(W)) - W
+    if np.linalg.matrix_rank(laplacian) < len(W) - 1:
         raise ValueError("W must connect all agents: others do not end at one optimum")
     total, size = np.abs(gradients.sum(axis=0)).max(initial=0.0), np.abs(gradients).max(initial=0.0)
     if total > 1e-6 * len(W) * size:
         raise ValueError(f"gradients must sum to zero, as at the optimum of (2), got a sum of {total:.2g}")
     step = _checks.positive("step_size", step_size) * gradient_scale(objective, len(W))
     pushed = W @ gradients if algorithm.mixes_gradient else gradients
-    return -step * np.linalg.pinv(np.eye(len(W)) - W) @ pushed
+    return -step * np.linalg.pinv(laplacian) @ pushed
 
 
 def _arguments(algorithm, W, lin, objective):
@@ -218,8 +220,7 @@ def _arguments(algorithm, W, lin, objective):
 
 
 def _state(algorithm, W, lin, step_size, objective):
-    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
-    return state_matrix(algorithm, dynamics.W, gram(lin, dynamics.scale)[0])
+    return predict(algorithm, lin, W, step_size=step_size, objective=objective).system()[0]
 
 
 def _mixes(algorithm):
