@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from peerflow import _checks, stability
 from peerflow.algorithms import Algorithm
 from peerflow.compare import Comparison
-from peerflow.linearize import Linearization
 from peerflow.flows import Trajectory
+from peerflow.linearize import Linearization
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D3B", "#000000")
@@ -140,44 +140,48 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
     ValueError
         If the run has another form, has no such agent or step, or levels are not at least two that increase.
     """
-    run, x = comparison.run, _checks.array("x", x, ("n", 2))
-    if run.params.ndim != 3 or (run.model.inputs, run.model.outputs) != (2, 1):
-        raise ValueError(
-            "contours need a run that kept all parameters, of a model with 2 inputs and 1 output, "
-            f"got parameters {run.params.shape}, {run.model.inputs} inputs, {run.model.outputs} outputs"
-        )
-    agent, steps = _checks.count("agent", agent, minimum=0), _checks.counts("steps", steps)
-    for name, highest, limit in (("agent", agent, run.params.shape[1]), ("steps", steps.max(initial=0), len(run.params))):
-        if highest >= limit:
-            raise ValueError(f"{name} must be below {limit}, got {highest}")
-    levels = _checks.array("levels", levels, ("levels",))
-    if len(levels) < 2 or (np.diff(levels) <= 0).any():
-        raise ValueError(f"levels must be two or more that increase, got {levels.tolist()}")
+    run = comparison.run
+    x, agent, steps, levels = _contour_arguments(run, x, agent, steps, levels)
     sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in zip(x.min(axis=0), x.max(axis=0))]
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
-    outputs = {"observed": [run.model.apply(run.params[k, agent], points) for k in steps]}
-    for name, trajectory in (("flow", comparison.flow), ("exact", comparison.exact)):
+    observed = [run.model.apply(run.params[k, agent], points) for k in steps]
+    drawn = [(observed, dict(linewidths=3, linestyles="-", alpha=0.4))]
+    for trajectory, line in ((comparison.flow, "--"), (comparison.exact, ":")):
         chosen = trajectory.coefficients[steps][:, [agent]]
-        outputs[name] = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]
+        values = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]
+        drawn.append((values, dict(linewidths=1.2, linestyles=line)))
+    colours = dict(cmap="viridis", vmin=levels[0], vmax=levels[-1])
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(
             1, len(steps), figsize=(8.4, 3.1), sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
         for panel, (ax, k) in enumerate(zip(axes[0], steps)):
             ax.plot(*x.T, ".", color="0.75", markersize=2, zorder=0)
-            for (name, values), (width, alpha, line) in zip(
-                outputs.items(), ((3, 0.4, "-"), (1.2, 1, "--"), (1.2, 1, ":"))
-            ):
-                field = np.asarray(values[panel]).reshape(60, 60)
-                colours = dict(cmap="viridis", vmin=min(levels), vmax=max(levels))
-                ax.contour(
-                    *sides, field, levels=levels, linestyles=line, linewidths=width, alpha=alpha, **colours
-                )
+            for values, style in drawn:
+                ax.contour(*sides, np.reshape(values[panel], (60, 60)), levels=levels, **style, **colours)
             ax.set(title=f"k = {k}", xlabel="$x_1$")
             ax.grid(visible=False)
         axes[0, 0].set_ylabel("$x_2$")
         fig.legend(handles=_legend(), loc="outside lower center", ncols=3)
     return fig
+
+
+def _contour_arguments(run, x, agent, steps, levels):
+    """Check, and return what can be drawn of the run."""
+    x = _checks.array("x", x, ("n", 2))
+    if run.params.ndim != 3 or (run.model.inputs, run.model.outputs) != (2, 1):
+        raise ValueError(
+            "contours need a run that kept all parameters, of a model with 2 inputs and 1 output, "
+            f"got parameters {run.params.shape}, {run.model.inputs} inputs, {run.model.outputs} outputs"
+        )
+    agent, steps = _checks.count("agent", agent, minimum=0), _checks.counts("steps", steps)
+    for name, largest, limit in zip(("steps", "agent"), (steps.max(initial=0), agent), run.params.shape):
+        if largest >= limit:
+            raise ValueError(f"{name} must be below {limit}, got {largest}")
+    levels = _checks.array("levels", levels, ("levels",))
+    if len(levels) < 2 or (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels must be two or more that increase, got {levels.tolist()}")
+    return x, agent, steps, levels
 
 
 def _legend():
