@@ -30,7 +30,14 @@ class Failure(Exception):
     """A notebook does not hold; the message says where and how."""
 
 
-class _Item(pytest.Item):
+class _Named:
+    """An item that failures call by its notebook and its own name."""
+
+    def reportinfo(self):
+        return self.path, None, f"{self.parent.title}: {self.name}"
+
+
+class _Item(_Named, pytest.Item):
     """A check of a whole notebook."""
 
     def runtest(self):
@@ -43,9 +50,6 @@ class _Item(pytest.Item):
         if isinstance(excinfo.value, Failure):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
-
-    def reportinfo(self):
-        return self.path, None, f"{self.parent.title}: {self.name}"
 
 
 class Rules(_Item):
@@ -67,15 +71,12 @@ class Widgets(_Item):
         return widgets.differences(self.parent.stored, new, comparison)
 
 
-class Cell(IPyNbCell):
+class Cell(_Named, IPyNbCell):
     """A cell whose outputs are compared by the harness instead of word for word."""
 
     def runtest(self):
         self.parent.recorder.start(self.cell_num)
         super().runtest()
-
-    def reportinfo(self):
-        return self.path, None, f"{self.parent.title}: {self.name}"
 
     def compare_outputs(self, test, ref, skip_compare=None):
         """Compare what nbclient would store; ``test`` lacks what nbval leaves out."""
@@ -89,15 +90,12 @@ class Cell(IPyNbCell):
         return not found
 
 
-class Solution(IPyNbCell):
+class Solution(_Named, IPyNbCell):
     """The code in an exercise's solution. It must run; nothing is stored to compare with."""
 
     def runtest(self):
         self.parent.recorder.stop()
         super().runtest()
-
-    def reportinfo(self):
-        return self.path, None, f"{self.parent.title}: {self.name}"
 
 
 class Notebook(IPyNbFile):
