@@ -68,11 +68,12 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
     _checks.instance("model", model, Model)
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
     rows, columns = _inputs(x, x2, model.inputs)
-    left, right = (
-        None if given is None else np.asarray(model.jacobian(theta, given)).reshape(-1, model.size)
-        for given in (rows, columns)
-    )
-    return left @ (left if right is None else right).T
+
+    def stacked(inputs):
+        return np.asarray(model.jacobian(theta, inputs)).reshape(-1, model.size)
+
+    left = stacked(rows)
+    return left @ (left if columns is None else stacked(columns)).T
 
 
 def infinite_width(

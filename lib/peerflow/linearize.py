@@ -47,7 +47,6 @@ class Linearization:
 
     def expand(self, x) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n outputs rank"]]:
         """Return the outputs at the start and the reduced Jacobian for other inputs (n, N)."""
-        x = _checks.array("x", x, ("n", self.model.inputs)).astype(np.float64)
         outputs, jacobian = self.model.apply(self.theta0, x), self.model.jacobian(self.theta0, x)
         return np.asarray(outputs), np.asarray(jacobian) @ self.basis
 

@@ -47,7 +47,8 @@ class Run:
         """Each agent's outputs on inputs (n, N), wherever parameters were kept."""
         x = _checks.array("x", x, ("n", self.model.inputs))
         flat = self.params.reshape(-1, self.params.shape[-1])
-        return np.asarray(_outputs(self.model, flat, x.astype(flat.dtype))).reshape(*self.params.shape[:-1], len(x), self.model.outputs)
+        outputs = np.asarray(_outputs(self.model, flat, x.astype(flat.dtype)))
+        return outputs.reshape(*self.params.shape[:-1], *outputs.shape[1:])
 
 
 def train(
