@@ -58,8 +58,8 @@ def test_losses_are_found_by_name():
         ("hinge", np.ones((2, 1)), "loss must be one of 'mse', 'cross_entropy', 'binary_cross_entropy', got 'hinge'"),
         ("cross_entropy", np.ones((2, 1)), "cross_entropy needs two outputs or more, got 1"),
         ("cross_entropy", np.ones((2, 3)), "targets that sum to 1 over the outputs"),
-        ("binary_cross_entropy", np.array([[-1.0], [1.0]]), "targets from 0 to 1, got values from -1 to 1"),
-        ("binary_cross_entropy", np.array([[1.0], [2.0]]), "targets from 0 to 1, got values from 1 to 2"),
+        ("binary_cross_entropy", np.array([[-1.0], [1.0]]), "targets from 0 to 1, got values from -1.0 to 1.0"),
+        ("binary_cross_entropy", np.array([[1.0], [2.0]]), "targets from 0 to 1, got values from 1.0 to 2.0"),
     ],
 )
 def test_targets_must_suit_the_loss(name, y, match):

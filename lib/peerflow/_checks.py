@@ -5,6 +5,10 @@ import operator
 
 import jax
 import numpy as np
+import scipy.sparse
+
+# Kinds of numpy's arrays that are their numbers and nothing else.
+_PLAIN = (np.ndarray, np.matrix, np.memmap)
 
 
 def array(name, value, shape=None):
@@ -15,28 +19,18 @@ def array(name, value, shape=None):
     name
         What the message calls it.
     value
-        Anything array-like. Floating dtypes are kept; integers and booleans become float64.
+        Anything array-like, sparse matrices of scipy among it. Floating dtypes are kept, in the machine's byte order;
+        integers and booleans become float64.
     shape
-        One entry an axis: an integer is required, a string names a free axis. Axes of one name are equally long.
+        One entry per axis: an integer is required, a string names a free axis. Axes of one name are equally long.
 
     Raises
     ------
     ValueError
-        If it is not numeric, has another shape, or holds NaN or infinity. Under a JAX trace only the shape is known.
+        If it is not numeric, means more than its numbers say (a mask, a unit), has another shape, or holds NaN or
+        infinity. Under a JAX trace only the shape is known.
     """
-    if isinstance(value, jax.core.Tracer):
-        result = value
-    else:
-        try:
-            result = np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
-        if result.dtype.kind not in "fiub":
-            raise ValueError(f"{name} must be real numbers, got dtype {result.dtype}")
-        if result.dtype.kind == "f" and result.dtype.itemsize > 8:
-            raise ValueError(f"{name} must have 64 bits or less, got dtype {result.dtype}")
-        if result.dtype.kind != "f":
-            result = result.astype(np.float64)
+    result = value if isinstance(value, jax.core.Tracer) else _numbers(name, value)
     if shape is not None:
         named = {}
         fits = len(shape) == result.ndim and all(
@@ -49,6 +43,31 @@ def array(name, value, shape=None):
         bad = int((~np.isfinite(result)).sum())
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {result.size} entries")
     return result
+
+
+def _numbers(name, value) -> np.ndarray:
+    """Return a plain floating array in the machine's byte order."""
+    if scipy.sparse.issparse(value):
+        value = value.toarray()
+    for part in value if isinstance(value, (list, tuple)) else (value,):
+        # Turned into a plain array, a masked one would lose its mask without a word, and a quantity its unit.
+        if isinstance(part, np.ndarray) and type(part) not in _PLAIN:
+            raise ValueError(
+                f"{name} must be a plain array, got a {type(part).__name__}, which means more than its numbers say: "
+                f"fill what is masked, drop the unit, and pass a numpy.ndarray"
+            )
+    try:
+        result = np.asarray(value)
+    except Exception as error:  # of any kind: other libraries' arrays convert themselves
+        raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+    if result.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must be real numbers, got dtype {result.dtype} from a {type(value).__name__}: "
+            f"convert it to an array of float64 first"
+        )
+    if result.dtype.kind == "f" and result.dtype.itemsize > 8:
+        raise ValueError(f"{name} must have 64 bits or less, got dtype {result.dtype}: convert it to float64 first")
+    return result.astype(result.dtype.newbyteorder("=") if result.dtype.kind == "f" else np.float64, copy=False)
 
 
 def positive(name, value) -> float:

@@ -67,7 +67,7 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
         miss = np.abs(W.sum(axis) - 1)
         if miss.max() > 1e-10:
             worst = int(miss.argmax())
-            raise ValueError(f"W must be doubly stochastic, but {what} {worst} sums to {W.sum(axis)[worst]:.6g}")
+            raise ValueError(f"W must be doubly stochastic, but {what} {worst} sums to {W.sum(axis)[worst]}")
     return W
 
 

@@ -39,9 +39,14 @@ def binary_cross_entropy(f: Float[Array, "n outputs"], y: Float[Array, "n output
 
 
 def _pair(f, y):
-    """Check that targets have the outputs' shape: (n, 1) against (n,) would broadcast to (n, n)."""
+    """Check that targets have the outputs' shape: (n, 1) against (n,) would broadcast to (n, n).
+
+    Both get the higher precision of the two, or a softmax would be taken in the lower one.
+    """
     f = _checks.array("f", f, ("n", "outputs"))
-    return f, _checks.array("y", y, f.shape)
+    y = _checks.array("y", y, f.shape)
+    dtype = np.promote_types(f.dtype, y.dtype)
+    return f.astype(dtype), y.astype(dtype)
 
 
 def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
@@ -55,13 +60,13 @@ def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
     loss = _checks.choice("loss", name, LOSSES)
     if name == "mse":
         return loss
-    y = np.asarray(y)
+    y = _checks.array("y", y)
     if name == "cross_entropy" and y.shape[-1] == 1:
         # The softmax of one logit is 1 whatever the parameters: nothing would ever move.
         raise ValueError("cross_entropy needs two outputs or more, got 1: use loss='binary_cross_entropy'")
     if (y < 0).any() or (y > 1).any():
         # Labels -1 and 1, say: the loss would have no lower bound.
-        raise ValueError(f"{name} needs targets from 0 to 1, got values from {y.min():g} to {y.max():g}")
+        raise ValueError(f"{name} needs targets from 0 to 1, got values from {y.min()} to {y.max()}")
     if name == "cross_entropy" and not np.allclose(y.sum(axis=-1), 1, atol=1e-6):
         raise ValueError("cross_entropy needs targets that sum to 1 over the outputs, as one-hot ones do")
     return loss

@@ -1,0 +1,316 @@
+"""Arrays as people have them: every public function gives the right answer, or says what to do instead."""
+
+import importlib
+import inspect
+import pkgutil
+
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import ml_dtypes
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+
+import peerflow
+from peerflow import (
+    algorithms, compare, data, flows, integrate, kernels, linearize, literal, mixing, models, objectives, plots,
+    stability, training,
+)  # fmt: skip
+from peerflow.algorithms import ATC
+
+# All numbers have few binary digits, so that every precision holds them exactly.
+Q, D = 4, 3
+WHOLE = np.random.default_rng(3).integers(-2, 3, (Q, D, 2)).astype(float)
+X, Y = WHOLE / 4, WHOLE[..., :1] / 2
+W = np.eye(Q) / 2 + (np.roll(np.eye(Q), 1, axis=0) + np.roll(np.eye(Q), -1, axis=0)) / 4
+MODEL = models.mlp(inputs=2, widths=(3,), outputs=1)
+THETA = np.random.default_rng(4).integers(-4, 5, MODEL.size) / 4
+EACH = np.stack([THETA, THETA / 2, -THETA, THETA / 4])
+AGENTS = data.AgentData(X, Y)
+LIN = linearize.linearize(MODEL, AGENTS, THETA)
+DYNAMICS = flows.predict(ATC, LIN, W, step_size=0.5)
+RUN = training.train(ATC, MODEL, AGENTS, W, THETA, step_size=0.5, steps=2)
+EQUATION = literal.flow_equation(ATC, MODEL, AGENTS, W, THETA, step_size=0.5)
+COMPARED = compare.compare(ATC, LIN, W, step_size=0.5, steps=2)
+GRADIENTS = np.array([[1.0, 0.5], [-1.0, 0.25], [0.5, -0.25], [-0.5, -0.5]])
+TIMES, COUNTS, POINTS, LEVELS = np.array([0.0, 1.0, 2.5]), np.array([0, 1, 2]), X[0], np.array([-0.5, 0.0, 0.5])
+
+
+def learned(x=X, y=Y):
+    lin = linearize.linearize(MODEL, data.AgentData(x, y), THETA)
+    return flows.predict(ATC, lin, W, step_size=0.5).at(TIMES).losses
+
+
+def trained(W=W, theta0=THETA):
+    return training.train(ATC, MODEL, AGENTS, W, theta0, step_size=0.5, steps=2).params
+
+
+def dealt(x=POINTS, y=Y[0]):
+    agents = data.partition(x, y, agents=1, samples=2, seed=0)
+    return np.concatenate([agents.x, agents.y], axis=-1)
+
+
+def integrated(W=W, times=TIMES):
+    return integrate.integrate(ATC, LIN, W, times, step_size=0.5, loss="mse").losses
+
+
+def iterated(W=W, counts=COUNTS):
+    return integrate.iterate(ATC, LIN, W, counts, step_size=0.5, loss="mse").losses
+
+
+def drawn(fig):
+    lines = [line.get_ydata() for ax in fig.axes for line in ax.lines if len(line.get_ydata()) > 1]
+    lines += [path.vertices.ravel() for ax in fig.axes for one in ax.collections for path in one.get_paths()]
+    plt.close(fig)
+    return np.concatenate(lines)
+
+
+def contours(x=POINTS, levels=LEVELS):
+    return drawn(plots.output_contours(COMPARED, x, agent=0, steps=[0, 2], levels=levels))
+
+
+def looked_at(loss):
+    return lambda **one: loss(**({"f": Y[0], "y": np.abs(Y[0]) / 2} | one))
+
+
+STEP = {"step_size": 0.5}
+# Each call, by "module.function:parameter", with the array that it takes there.
+CALLS = {
+    "mixing.doubly_stochastic:W": (mixing.doubly_stochastic, W),
+    "mixing.is_symmetric:W": (mixing.is_symmetric, W),
+    "mixing.spectral_gap:W": (mixing.spectral_gap, W),
+    "mixing.disagreement:params": (mixing.disagreement, EACH),
+    "mixing.max_norm_synchronisation:theta": (
+        lambda a: mixing.max_norm_synchronisation(a, peerflow.mixing.nx.cycle_graph(Q)).params, EACH,
+    ),
+    "data.AgentData:x": (lambda a: learned(x=a), X),
+    "data.AgentData:y": (lambda a: learned(y=a), Y),
+    "data.partition:x": (lambda a: dealt(x=a), POINTS),
+    "data.partition:y": (lambda a: dealt(y=a), Y[0]),
+    "models.Model.apply:theta": (lambda a: MODEL.apply(a, POINTS), THETA),
+    "models.Model.apply:x": (lambda a: MODEL.apply(THETA, a), POINTS),
+    "models.Model.jacobian:theta": (lambda a: MODEL.jacobian(a, POINTS), THETA),
+    "models.Model.jacobian:x": (lambda a: MODEL.jacobian(THETA, a), POINTS),
+    "models.last_layer:theta": (
+        lambda a: models.last_layer(a, inputs=2, widths=(3,), outputs=1).apply(THETA[-4:], POINTS), THETA,
+    ),
+    "models.starts:theta0": (lambda a: models.starts(MODEL, AGENTS, a), EACH),
+    "kernels.empirical:theta": (lambda a: kernels.empirical(MODEL, a, POINTS), THETA),
+    "kernels.empirical:x": (lambda a: kernels.empirical(MODEL, THETA, a), POINTS),
+    "kernels.empirical:x2": (lambda a: kernels.empirical(MODEL, THETA, POINTS, a), POINTS),
+    "kernels.infinite_width:x": (lambda a: kernels.infinite_width(a, activation="erf"), POINTS),
+    "kernels.infinite_width:x2": (lambda a: kernels.infinite_width(POINTS, a, activation="erf"), POINTS),
+    **{
+        f"objectives.{loss.__name__}:{name}": (lambda a, loss=loss, name=name: looked_at(loss)(**{name: a}), Y[0] ** 2)
+        for loss in (objectives.squared_error, objectives.cross_entropy, objectives.binary_cross_entropy)
+        for name in ("f", "y")
+    },
+    "objectives.loss_function:y": (
+        lambda a: objectives.loss_function("binary_cross_entropy", a)(Y[0], Y[0] ** 2), Y[0] ** 2,
+    ),
+    "algorithms.Algorithm.update:W": (lambda a: ATC.update(a, EACH, lambda t: t, 0.5), W),
+    "algorithms.Algorithm.update:theta": (lambda a: ATC.update(W, a, lambda t: t, 0.5), EACH),
+    "training.train:W": (lambda a: trained(W=a), W),
+    "training.train:theta0": (lambda a: trained(theta0=a), EACH),
+    "training.Run.outputs:x": (RUN.outputs, POINTS),
+    "linearize.linearize:theta0": (
+        lambda a: flows.predict(ATC, linearize.linearize(MODEL, AGENTS, a), W, **STEP).at(TIMES).losses, THETA,
+    ),
+    "linearize.Linearization.expand:x": (lambda a: LIN.expand(a)[1], POINTS),
+    "flows.predict:W": (lambda a: flows.predict(ATC, LIN, a, **STEP).at(TIMES).losses, W),
+    "flows.Dynamics.at:times": (lambda a: DYNAMICS.at(a).losses, TIMES),
+    "flows.Dynamics.after:counts": (lambda a: DYNAMICS.after(a).losses, COUNTS),
+    "flows.Trajectory.outputs:x": (DYNAMICS.at(TIMES).outputs, POINTS),
+    "flows.state_matrix:W": (lambda a: flows.state_matrix(ATC, a, flows.gram(LIN, 0.5)[0]), W),
+    "flows.state_matrix:psi": (lambda a: flows.state_matrix(ATC, W, a), np.stack([np.eye(2) / 4] * Q)),
+    "flows.phi_1:x": (flows.phi_1, TIMES),
+    "flows.geometric:eigenvalue": (lambda a: flows.geometric(a, 3), -TIMES / 4),
+    "flows.geometric:count": (lambda a: flows.geometric(-0.5, a), COUNTS),
+    "integrate.integrate:W": (lambda a: integrated(W=a), W),
+    "integrate.integrate:times": (lambda a: integrated(times=a), TIMES),
+    "integrate.iterate:W": (lambda a: iterated(W=a), W),
+    "integrate.iterate:counts": (lambda a: iterated(counts=a), COUNTS),
+    "literal.flow_equation:W": (lambda a: literal.flow_equation(ATC, MODEL, AGENTS, a, THETA, **STEP).A, W),
+    "literal.flow_equation:theta0": (lambda a: literal.flow_equation(ATC, MODEL, AGENTS, W, a, **STEP).A, EACH),
+    "literal.FlowEquation.at:times": (EQUATION.at, TIMES),
+    "literal.FlowEquation.at:start": (lambda a: EQUATION.at([1.0], a), EACH),
+    "literal.FlowEquation.after:counts": (EQUATION.after, COUNTS),
+    "literal.FlowEquation.after:start": (lambda a: EQUATION.after([1], a), EACH),
+    **{
+        f"stability.{name}:W": (lambda a, name=name: getattr(stability, name)(ATC, a, LIN, **STEP), W)
+        for name in ("eigenvalues", "spectral_abscissa", "spectral_radius", "numerical_abscissa")
+    },
+    "stability.step_size_limit:W": (lambda a: stability.step_size_limit(ATC, a, LIN), W),
+    "stability.sufficient_limit:W": (lambda a: stability.sufficient_limit(ATC, a, LIN), W),
+    "stability.final_disagreement:W": (lambda a: stability.final_disagreement(ATC, a, GRADIENTS, **STEP), W),
+    "stability.final_disagreement:gradients": (lambda a: stability.final_disagreement(ATC, W, a, **STEP), GRADIENTS),
+    "compare.compare:W": (lambda a: compare.compare(ATC, LIN, a, step_size=0.5, steps=2).flow.losses, W),
+    "plots.spectra:W": (lambda a: drawn(plots.spectra([ATC], a, LIN, TIMES[1:])), W),
+    "plots.spectra:step_sizes": (lambda a: drawn(plots.spectra([ATC], W, LIN, a)), TIMES[1:]),
+    "plots.output_contours:x": (lambda a: contours(x=a), POINTS),
+    "plots.output_contours:levels": (lambda a: contours(levels=a), LEVELS),
+}  # fmt: skip
+NAMES = {"W", "x", "x2", "y", "f", "theta", "theta0", "params", "times", "counts", "count", "eigenvalue", "psi"}
+NAMES |= {"gradients", "start", "step_sizes", "levels"}
+
+
+class Foreign:
+    """Another library's array: it converts itself."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+    def __len__(self):
+        return len(self.array)
+
+
+class Unwilling(Foreign):
+    """One that does not, as torch's with a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+
+
+class Quantity(np.ndarray):
+    """Numbers with a unit."""
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def strided(a):
+    """Return a view of every second entry, backwards."""
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), 7, a.dtype)
+    wide[..., ::-2] = a
+    return wide[..., ::-2]
+
+
+def mapped(a, tmp_path):
+    result = np.memmap(tmp_path / "array", a.dtype, "w+", shape=a.shape)
+    result[:] = a
+    return result
+
+
+def missing(a):
+    """Return pandas' own kind of number, the first of them missing."""
+    if a.ndim > 2:
+        return [missing(a[0]), *a[1:]]
+    frame = (pd.Series if a.ndim == 1 else pd.DataFrame)(a).convert_dtypes()
+    frame.iloc[(0,) * a.ndim] = pd.NA
+    return frame
+
+
+FORMS = {
+    "list": np.ndarray.tolist,
+    "tuple": lambda a: tuple(a.tolist()),
+    "rows": list,
+    "read-only": read_only,
+    "strided": strided,
+    "Fortran": np.asfortranarray,
+    "memory-mapped": None,
+    "jax": jnp.asarray,
+    "foreign": Foreign,
+    "pandas": lambda a: pd.Series(a) if a.ndim == 1 else pd.DataFrame(a),
+    "matrix": lambda a: scipy.sparse.csr_matrix(a).todense(),
+    "csr_array": scipy.sparse.csr_array,
+    "csr_matrix": scipy.sparse.csr_matrix,
+}
+LIMITED = {"pandas": (1, 2), "matrix": (2,), "csr_array": (2,), "csr_matrix": (2,)}
+PRECISIONS = ["<f8", ">f8", "<f4", ">f4", "<f2", ">f2", "<i8", ">i8", "<i4", "u1", "?"]
+REFUSED = {
+    "masked": (lambda a: np.ma.masked_array(a, mask=np.arange(a.size).reshape(a.shape) == 0), "MaskedArray"),
+    "a list of masked": (lambda a: [*a[:-1], np.ma.masked_all_like(a[-1:])[0]], "MaskedArray|MaskedConstant"),
+    "unit": (lambda a: a.view(Quantity), "got a Quantity"),
+    "complex": (lambda a: a + 0j, "got dtype complex128 from a ndarray: convert it"),
+    "objects": (lambda a: a.astype(object), "got dtype object from a ndarray: convert it to an array of float64"),
+    "text": (lambda a: a.astype(str), "real numbers, got dtype <U"),
+    "quadruple": (lambda a: a.astype(np.longdouble), "64 bits or less, got dtype float128: convert it to float64"),
+    "bfloat16": (lambda a: a.astype(ml_dtypes.bfloat16), "real numbers, got dtype bfloat16 from a ndarray: convert it"),
+    "dates": (lambda a: a.astype("M8[s]"), r"real numbers, got dtype datetime64\[s\]"),
+    "ragged": (lambda a: [*a.tolist(), [[0.0] * 7]], "rectangular array of numbers"),
+    "missing": (missing, "must be finite, got 1 NaN|real numbers, got dtype object from a (DataFrame|Series|list)"),
+    "unwilling": (Unwilling, r"rectangular array of numbers: .* Use tensor.detach\(\).numpy\(\) instead"),
+    "generator": (iter, "real numbers, got dtype object from a (generator|iterator)"),
+    "mapping": (lambda a: dict(enumerate(a.tolist())), "real numbers, got dtype object from a dict"),
+}  # fmt: skip
+
+
+def assert_same(actual, expected):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    if actual.dtype.kind == "b":
+        assert (actual == expected).all()
+        return
+    # What a function computes in a lower precision it also returns in it.
+    tolerance = 200 * max(np.finfo(actual.dtype).eps, np.finfo(np.float64).eps)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return {name: call(array) for name, (call, array) in CALLS.items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_form(name, form, expected, tmp_path):
+    call, array = CALLS[name]
+    if array.ndim in LIMITED.get(form, (array.ndim,)):
+        value = mapped(array, tmp_path) if form == "memory-mapped" else FORMS[form](array)
+        assert_same(call(value), expected[name])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_precision(name, precision, expected):
+    call, array = CALLS[name]
+    cast = array.astype(precision)
+    if (cast != array).any() or (array.dtype.kind, cast.dtype.kind) in {("i", "f"), ("i", "b")}:
+        return  # not the same numbers, or no whole ones
+    assert_same(call(cast), expected[name])
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_refusal(name, kind):
+    (call, array), (build, message) = CALLS[name], REFUSED[kind]
+    with pytest.raises(ValueError, match=message) as refusal:
+        call(build(array))
+    argument = name.rpartition(":")[2]
+    assert str(refusal.value).startswith(argument)
+
+
+def public():
+    """Yield every public function and method with the names of its parameters."""
+    for module in pkgutil.iter_modules(peerflow.__path__):
+        if module.name.startswith("_"):
+            continue
+        for name, thing in vars(importlib.import_module(f"peerflow.{module.name}")).items():
+            if name.startswith("_") or getattr(thing, "__module__", "") != f"peerflow.{module.name}":
+                continue
+            yield f"{module.name}.{name}", thing
+            if inspect.isclass(thing):
+                for method, function in vars(thing).items():
+                    if not method.startswith("_") and inspect.isfunction(function):
+                        yield f"{module.name}.{name}.{method}", function
+
+
+RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronisation", "FlowEquation", "Errors", "Comparison"}
+
+
+def test_every_public_function_with_an_array_is_held():
+    found = {
+        f"{name}:{parameter}"
+        for name, thing in public()
+        if callable(thing) and name.rpartition(".")[2] not in RESULTS
+        for parameter in inspect.signature(thing).parameters
+        if parameter in NAMES
+    }
+    assert found == set(CALLS)
