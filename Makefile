@@ -33,9 +33,10 @@ lab: .venv/ready  ## open JupyterLab on the book
 	$(BIN)/jupyter lab --notebook-dir=book
 
 test: .venv/ready stage  ## library tests, every notebook against its stored outputs, the book without warnings
-	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests,Each failure is shown above.)
+	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests --ignore=tests/browser,Each failure is shown above.)
 	$(call timed,notebooks,$(ONE_THREAD) $(nbval),If the change is meant: make notebooks.)
 	$(call timed,pages,$(render),Each warning above names its file and line.)
+	$(call timed,browser,$(BIN)/python -m pytest -n 2 tests/browser,Each fault names its page and the width.)
 
 notebooks: .venv/ready  ## execute every notebook in place, and say which stored outputs moved
 	$(call timed,notebooks,$(BIN)/python tools/notebooks.py book,The cell and its error are shown above.)

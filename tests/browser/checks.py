@@ -14,23 +14,21 @@ _CUT = """() => {
   for (const e of document.querySelectorAll('main mjx-container, main pre, main table, main dt.sig, main img')) {
     const box = e.getBoundingClientRect();
     if (box.width === 0 || getComputedStyle(e).visibility === 'hidden' || e.closest('details:not([open]), .toggle-hidden, mjx-assistive-mml')) continue;
-    // What does the element's own content need, and which box would show it?
-    const wide = e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0;
-    let left = box.left, right = wide && !scrolls(e) ? box.left + e.scrollWidth : box.right;
+    // The content's own edges; a formula fills less than its box.
+    let left = box.left, right = scrolls(e) ? box.right : Math.max(box.right, box.left + e.scrollWidth);
     if (e.matches('mjx-container')) {
-      const math = e.querySelector('mjx-math').getBoundingClientRect();
-      const tag = e.querySelector('mjx-labels')?.getBoundingClientRect();
-      left = Math.min(math.left, tag ? tag.left : math.left); right = Math.max(math.right, tag ? tag.right : math.right);
+      const parts = [...e.querySelectorAll('mjx-math, mjx-labels')].map(part => part.getBoundingClientRect());
+      left = Math.min(...parts.map(part => part.left)); right = Math.max(...parts.map(part => part.right));
     }
-    let shown = {left: 0, right: innerWidth}, free = false;
     for (let p = e; p && p !== document.body; p = p.parentElement) {
-      const style = getComputedStyle(p), edge = p.getBoundingClientRect();
-      if (style.overflowX === 'visible') continue;
-      // A box that scrolls shows whatever lies to the right of its start.
-      if (scrolls(p)) { if (left < edge.left - p.scrollLeft - 1) found.push('starts left of its box: ' + name(e)); free = true; break; }
-      shown = {left: Math.max(shown.left, edge.left), right: Math.min(shown.right, edge.right)};
+      if (getComputedStyle(p).overflowX === 'visible') continue;
+      const edge = p.getBoundingClientRect();
+      // Nothing scrolls to what lies left of the start; to what lies right of it, a box that scrolls does.
+      if (left < edge.left - p.scrollLeft - 1) found.push('its left side is lost: ' + name(e));
+      else if (!scrolls(p) && right > edge.right + 1) found.push('cut, and nothing scrolls: ' + name(e));
+      left = edge.left; right = edge.right;
     }
-    if (!free && (left < shown.left - 1 || right > shown.right + 1)) found.push('cut, and nothing scrolls: ' + name(e));
+    if (left < -1 || right > innerWidth + 1) found.push('outside of the window: ' + name(e));
   }
   return found;
 }"""
@@ -69,7 +67,15 @@ class Visit:
         self.page.goto(url, wait_until="load")
         self.page.evaluate("() => window.MathJax?.startup?.promise")
         self.page.evaluate("() => document.fonts.ready")
+        # What slides into its place would be measured on its way.
+        self.page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+        settle(self.page)
         return self
+
+
+def settle(page):
+    """Wait until the page has answered to what was last done to its window."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def layout(page) -> list[str]:
@@ -83,10 +89,60 @@ def accessibility(page) -> list[str]:
     """Return what axe finds: WCAG 2.2 AA and best practice."""
     page.evaluate(AXE)
     found = page.evaluate(
-        "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", RULES
+        # Preloading would fetch imported style sheets from addresses that it gets wrong.
+        "rules => axe.run({runOnly: {type: 'tag', values: rules}, resultTypes: ['violations'], preload: false})", RULES
     )
     return [
         f"{violation['id']} ({len(violation['nodes'])}): {violation['nodes'][0]['html'][:160]}"
         f" {[check['message'] for check in violation['nodes'][0]['any'][:1]]}"
         for violation in found["violations"]
     ]
+
+
+# Which menu is open: a dialog, or (on a desk) the sidebar itself.
+_OPEN = """side => {
+  const dialog = document.querySelector(`#pst-${side}-sidebar-modal`);
+  const bar = document.querySelector(`#pst-${side}-sidebar`).getBoundingClientRect();
+  return dialog.open || (bar.width > 0 && bar.right > 0 && bar.left < innerWidth);
+}"""
+
+
+def menus(page) -> list[str]:
+    """Open and close the book's menu and the page's contents, by touch and by keyboard; return what does not move."""
+    faults = []
+    for side in ("primary", "secondary"):
+        button = page.locator(f".{side}-toggle:visible")
+        if button.count() == 0:
+            if not page.evaluate(_OPEN, side):
+                faults.append(f"{side}: closed, and no button opens it")
+            continue
+        for how in ("touch", "keyboard"):
+            before = page.evaluate(_OPEN, side)
+            _press(button.first, how)
+            if not _becomes(page, side, not before):
+                faults.append(f"{side}: {how} does not {'close' if before else 'open'} it")
+                continue
+            if page.evaluate("side => document.querySelector(`#pst-${side}-sidebar-modal`).open", side):
+                page.keyboard.press("Escape")
+            else:
+                _press(button.first, how)
+            if not _becomes(page, side, before):
+                faults.append(f"{side}: {how} does not {'open' if before else 'close'} it again")
+    return faults
+
+
+def _press(button, how):
+    if how == "touch":
+        button.tap()
+    else:
+        button.focus()
+        button.press("Enter")
+
+
+def _becomes(page, side, state):
+    for _ in range(20):
+        if page.evaluate(_OPEN, side) == state:
+            page.wait_for_timeout(350)  # the end of the slide
+            return True
+        page.wait_for_timeout(100)
+    return False

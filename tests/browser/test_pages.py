@@ -1,0 +1,68 @@
+"""Every page of the book, on a phone, a tablet and a desk, in the light and in the dark."""
+
+from pathlib import Path
+
+import checks
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WIDTHS = (390, 820, 1280)
+SCHEMES = ("light", "dark")
+
+
+def contents(entry) -> list[str]:
+    """Return the pages that a table of contents names, in order."""
+    if isinstance(entry, list):
+        return [name for one in entry for name in contents(one)]
+    if not isinstance(entry, dict):
+        return []
+    own = [str(entry[key]).removesuffix(".ipynb") for key in ("root", "file") if key in entry]
+    return own + [name for value in entry.values() for name in contents(value)]
+
+
+PAGES = [*contents(yaml.safe_load((ROOT / "_toc.yml").read_text())), "genindex", "py-modindex", "search"]
+
+
+@pytest.fixture(scope="module")
+def window(browser):
+    context = browser.new_context(has_touch=True)
+    yield context
+    context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page(name, window, book):
+    """One visit: the window is then resized and the light turned down, as a reader may do."""
+    page = window.new_page()
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    page.emulate_media(color_scheme="light")
+    visit = checks.Visit(page, book).open(f"{book}/{name}.html")
+    faults = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            checks.settle(page)
+            found = checks.layout(page)
+            # Colours do not depend on the width, nor do names on the scheme.
+            if (scheme, width) in {("light", 390), ("dark", 1280)}:
+                found += checks.accessibility(page)
+            faults += [f"{width} px, {scheme}: {fault}" for fault in found]
+    page.close()
+    assert visit.faults + faults == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["book/index", "book/dgd"])
+def test_the_menus_open_and_close(name, width, window, book):
+    page = window.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
+    checks.Visit(page, book).open(f"{book}/{name}.html")
+    assert checks.menus(page) == []
+    page.close()
+
+
+def test_every_page_is_visited():
+    assert {"book/index", "book/kernel", "book/api", "book/status"} <= set(PAGES)
+    assert len(PAGES) == len(set(PAGES)) > 20
