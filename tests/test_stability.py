@@ -4,6 +4,9 @@ import networkx as nx
 import numpy as np
 import pytest
 import reference
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, network
 
 from peerflow import data, models, stability
@@ -17,6 +20,8 @@ THREE = np.roll(np.eye(3), 1, axis=1)
 EVEN = (np.roll(np.eye(4), 1, axis=1) + np.roll(np.eye(4), -1, axis=1)) / 2
 """The weights 1/max(d_q, d_r) on a cycle: the eigenvalues are 1, 0, 0 and -1."""
 PATH = metropolis_hastings(nx.path_graph(4))
+LAZY = (np.eye(4) + CYCLE) / 2
+"""Positive definite, with the smallest eigenvalue 1/3."""
 TIMES = ["discrete", "continuous"]
 
 
@@ -35,6 +40,20 @@ def from_features(blocks) -> Linearization:
 
 def random_blocks(agents, samples=3, params=5, seed=0):
     return np.random.default_rng(seed).normal(size=(agents, samples, params))
+
+
+def joined(link, group):
+    """Return two copies of this W, joined by a link of this weight between their first agents."""
+    W = np.kron(np.eye(2), group)
+    edge = np.zeros(len(W))
+    edge[[0, len(group)]] = 1, -1
+    return W - link * np.outer(edge, edge)
+
+
+def circulating(delta, agents=4):
+    """Return W = (1 - delta) P + delta P^2 for the agents' cyclic shift P: nobody keeps anything of its own."""
+    shift = np.roll(np.eye(agents), 1, axis=1)
+    return (1 - delta) * shift + delta * shift @ shift
 
 
 def dense_growth(name, W, blocks, gain, time):
@@ -63,6 +82,101 @@ def test_the_dense_printed_matrix_is_stable_up_to_the_limit_only(algorithm, W, t
             assert dense_growth(algorithm.name, W, blocks, above / samples, time) > 1e-6
         for step in steps[steps > 0]:
             assert dense_growth(algorithm.name, W, blocks, step / samples, time) < 1e-9 * max(1, step)
+
+
+@st.composite
+def mixing_matrices(draw):
+    """Draw symmetric groups that a weak link joins, lazy or not, or any mean of permutations."""
+    link = 10.0 ** draw(st.integers(-12, -1))
+    kind = draw(st.sampled_from(["groups", "lazy groups", "permutations", "circulating"]))
+    if kind == "circulating":
+        return circulating(link, draw(st.integers(3, 5)))
+    if kind == "permutations":
+        orders = draw(st.lists(st.permutations(range(4)), min_size=2, max_size=3))
+        weights = np.array([1 - link * (len(orders) - 1), *[link] * (len(orders) - 1)])
+        return sum(weight * np.eye(4)[order] for weight, order in zip(weights, orders))
+    W = joined(link, draw(st.sampled_from([np.full((3, 3), 1 / 3), CYCLE, STAR, (np.eye(2) + SWAP) / 2])))
+    return W if kind == "groups" else (np.eye(len(W)) + W) / 2
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(mixing_matrices(), st.sampled_from([DGD, ATC, CTA]), st.sampled_from(TIMES), st.booleans(), st.integers(0, 9))
+def test_no_limit_is_below_the_sufficient_one_nor_beyond_the_dense_matrix(W, algorithm, time, alike, seed):
+    blocks = random_blocks(len(W), seed=seed)
+    if alike:
+        blocks = blocks[:1].repeat(len(W), 0)
+    lin = from_features(blocks)
+    limit = stability.step_size_limit(algorithm, W, lin, time=time)
+    sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+    assert sufficient <= limit
+    for step in (min(sufficient, 1e3), 0.7 * min(limit, 1e3)):
+        if step > 0:
+            assert dense_growth(algorithm.name, W, blocks, step / SAMPLES, time) < 1e-9 * max(1, step)
+    # Closer to zero, what grows just above the limit grows by rounding.
+    if 1e-4 < limit < np.inf:
+        assert dense_growth(algorithm.name, W, blocks, 1.01 * limit / SAMPLES, time) > 1e-10
+
+
+@pytest.mark.parametrize("link", [1e-3, 1e-6, 1e-9, 1e-11, 0.0])
+def test_a_weak_link_leaves_the_flow_of_lazy_groups_stable_for_every_step(link):
+    W = (np.eye(8) + joined(link, np.full((4, 4), 1 / 4))) / 2
+    lin = from_features(random_blocks(8))
+    for algorithm in (ATC, CTA):
+        assert stability.sufficient_limit(algorithm, W, lin, time="continuous") == np.inf
+        assert stability.step_size_limit(algorithm, W, lin, time="continuous") == np.inf
+
+
+@pytest.mark.parametrize("link", [1e-3, 1e-6, 1e-9])
+def test_a_weak_link_hides_no_limit_of_groups_that_are_not_lazy(link):
+    """Each group is a swap with the eigenvalue -0.8, so the flow of ATC has s = 1 + 1/0.8 where all data agree."""
+    lin = from_features(random_blocks(1).repeat(4, 0))
+    unit = SAMPLES / np.linalg.norm(random_blocks(1)[0], 2) ** 2
+    W = joined(link, np.array([[0.1, 0.9], [0.9, 0.1]]))
+    s = 1 - 1 / np.linalg.eigvalsh(W)[0]
+    limit = stability.step_size_limit(ATC, W, lin, time="continuous")
+    assert limit == pytest.approx(unit * s, rel=1e-6)
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-4, 1e-6])
+def test_who_keeps_nothing_of_its_own_has_a_small_limit_but_not_zero(delta):
+    """With four agents P has the eigenvalue -1, W has 2 delta - 1, and W - c Psi reaches -1 at s = 2 delta."""
+    lin = from_features(random_blocks(1).repeat(4, 0))
+    unit = SAMPLES / np.linalg.norm(random_blocks(1)[0], 2) ** 2
+    limit = stability.step_size_limit(DGD, circulating(delta), lin)
+    assert limit == pytest.approx(unit * 2 * delta, rel=2e-4)
+    assert 0.1 * limit < stability.sufficient_limit(DGD, circulating(delta), lin) < limit
+
+
+@pytest.mark.parametrize("W", [SWAP, EVEN, (np.roll(np.eye(6), 1, 1) + np.roll(np.eye(6), -1, 1)) / 2, THREE,
+                               circulating(0.0), np.kron(np.eye(2), THREE)], ids=str)  # fmt: skip
+def test_what_a_rotation_leaves_unmixed_has_no_limit_but_zero(W):
+    lin = from_features(random_blocks(len(W)))
+    assert stability.step_size_limit(DGD, W, lin) == stability.sufficient_limit(DGD, W, lin) == 0
+
+
+def test_a_w_that_mixes_only_in_its_powers_has_a_limit_though_no_bound():
+    """W swaps two pairs and averages within them: its norm on disagreement is one, its spectral radius is not."""
+    average = np.kron(np.eye(2), np.full((2, 2), 0.5))
+    W = average[[0, 2, 1, 3]]
+    blocks = random_blocks(4)
+    lin = from_features(blocks)
+    assert np.linalg.norm(W - 1 / 4, 2) == pytest.approx(1) and np.abs(np.linalg.eigvals(W - 1 / 4)).max() < 0.6
+    W = np.eye(4)[[1, 0, 3, 2]] @ W
+    assert stability.sufficient_limit(DGD, W, lin) == 0
+    limit = stability.step_size_limit(DGD, W, lin)
+    growth = [dense_growth("DGD", W, blocks, f * limit / SAMPLES, "discrete") for f in (0.1, 0.5, 0.99, 1.01)]
+    assert max(growth[:3]) < 1e-9 and growth[3] > 1e-6
+
+
+@pytest.mark.parametrize("W", [RING, THREE, circulating(0.1), circulating(1e-3), STAR], ids=str)
+def test_below_the_sufficient_bounds_the_iteration_is_a_contraction(W):
+    """This is how they are proven, and more than a spectral radius up to one."""
+    for seed in range(5):
+        blocks = random_blocks(len(W), seed=seed)
+        step = stability.sufficient_limit(DGD, W, from_features(blocks)) / SAMPLES
+        psi = [block.T @ block for block in blocks]
+        step_matrix = np.kron(W, np.eye(5)) - step * scipy.linalg.block_diag(*psi)
+        assert np.linalg.norm(step_matrix, 2) < 1 + 1e-12
 
 
 @pytest.mark.parametrize("W", [CYCLE, STAR, RING], ids=["cycle", "star", "ring"])
@@ -98,7 +212,9 @@ def test_the_bounds_are_those_of_the_table():
         (DGD, RING, "discrete", 2 * 0.5),
         (ATC, CYCLE, "discrete", 2.0),
         (CTA, RING, "discrete", 2.0),
+        (DGD, LAZY, "discrete", 4 / 3),
         (DGD, RING, "continuous", np.inf),
+        (DGD, circulating(0.1), "discrete", (1 - 0.82**0.5) / 2),
         (ATC, STAR, "continuous", np.inf),
         (CTA, CYCLE, "continuous", 4.0),
         (ATC, RING, "continuous", 2.0),

@@ -34,10 +34,11 @@ from peerflow.flows import gram, predict, state_matrix
 from peerflow.linearize import Linearization
 from peerflow.objectives import gradient_scale
 
-# A mode that neither grows nor shrinks may seem to grow by this much.
+# W is doubly stochastic to this much, so its eigenvalues are known to this much: one this near to 1, 0 or -1 is taken
+# for it, and a mode that seems to grow by this much (times s, if that is above 1) for one that does not.
 _ROUNDING = 1e-10
-# A search multiplies the step by the factor, up to this many times the step where s = 1, and finds it this closely.
-_FACTOR, _FAR, _FOUND = 1.05, 1e3, 1e-6
+# A search multiplies the step by the factor, from NEAR to FAR times the step where s = 1, and finds it this closely.
+_FACTOR, _NEAR, _FAR, _FOUND = 1.05, 1e-8, 1e3, 1e-6
 # It leaves out directions with singular values below this, relative to the largest: they move at rates of rounding.
 _MOVING = 1e-7
 
@@ -47,18 +48,24 @@ def step_size_limit(
 ) -> float:
     r"""Return the largest step size up to which every step is stable, or inf where every step is.
 
-    DGD's flow is stable for every step and every W. For symmetric W the rest are eigenvalue problems. With
+    Nothing is searched where :func:`sufficient_limit` is infinite, and no limit is below it: what rounding may say
+    against that is overruled. DGD's flow, for one, is stable for every step and every W. For symmetric W the rest are
+    eigenvalue problems. With
     :math:`F = \mathrm{blockdiag}(F_q)` and h = 1 for DGD, :math:`h(W) = W` for ATC and CTA, the matrix
     :math:`I + A` has the eigenvalue :math:`\mu` where -1/c is one of :math:`F\,h(W)\,(\mu I - W)^{-1} F^\top`, which is
     symmetric. DGD's iteration first reaches :math:`\mu = -1` (at c = 0 if W itself has that eigenvalue). So do those of
-    ATC and CTA if W is positive semidefinite, and their flows are stable for every step. If W is indefinite, others
-    may come before :math:`\mu = -1` in the iteration and :math:`\mu = 1` in the flow: the spectrum is computed at
-    steps from :func:`sufficient_limit` up to there, each at most 5 % above the last, and a crossing among them found
-    to a relative 1e-6. Their flows are stable for every step just if :math:`F W F^\top`, with blocks
-    :math:`w_{qr} J_q J_r^\top`, is positive semidefinite.
+    ATC and CTA if W is positive semidefinite. If W is indefinite, others may come before :math:`\mu = -1` in the
+    iteration and :math:`\mu = 1` in the flow: the spectrum is computed at steps from :func:`sufficient_limit` up to
+    there, each at most 5 % above the last, and a crossing among them found to a relative 1e-6. Their flows are stable
+    for every step if and only if :math:`F W F^\top`, with blocks :math:`w_{qr} J_q J_r^\top`, is positive
+    semidefinite.
 
     For other W, and where no real crossing bounds it, only this search is left: a window of instability narrower than
-    5 % may be missed, and none up to s = 1000 counts as none, but for the flow with symmetric W.
+    5 % may be missed, and none up to s = 1000 counts as none, but for the flow with symmetric W. Where
+    :func:`sufficient_limit` is zero it starts at s = 1e-8, and a limit below that counts as zero.
+
+    Eigenvalues of W within 1e-10 of 1, 0 or -1 count as that, and growth of 1e-10 a step as none. Links so weak that
+    W has further eigenvalues close to 1, at a distance g, cost digits where W is indefinite: about 1e-15/g, relative.
 
     Parameters
     ----------
@@ -80,25 +87,24 @@ def step_size_limit(
     """
     W, psi, unit = _arguments(algorithm, W, lin, objective)
     continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
-    if lin.rank == 0 or (continuous and not _mixes(algorithm)):
+    if lin.rank == 0 or np.isinf(stable := _sufficient(algorithm, W, psi, continuous)):
         return np.inf
     crossing, far = np.inf, _FAR / _largest(psi)
     if mixing.is_symmetric(W):
-        crossing = _real_crossing(algorithm, W, lin, 1.0 if continuous else -1.0)
-        if not _mixes(algorithm) or np.linalg.eigvalsh(W)[0] > -1e-12 or crossing == 0:
+        crossing = max(stable, _real_crossing(algorithm, W, lin, 1.0 if continuous else -1.0))
+        if not _mixes(algorithm) or _smallest(W) >= 0:
             return float(unit * crossing)
         if np.isfinite(crossing):
             far = (1 - _FOUND) * crossing
         elif continuous:
-            lowest = _lowest(_coupling(_roots(lin), W), lin.singular_values[0] ** 2)
+            lowest = _lowest(_coupling(_roots(lin), W))
             if lowest == 0:
                 return np.inf
             # An eigenvalue grows like -lowest c: somewhere the flow blows up.
             far = max(far, -_FAR / lowest)
     moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
     growth = partial(_growth, algorithm, W, psi[:, :moving, :moving], continuous)
-    start = _sufficient(algorithm, W, psi, continuous)
-    return float(unit * min(crossing, _first_crossing(growth, start, 1e-4 / _largest(psi), far)))
+    return float(unit * min(crossing, _first_crossing(growth, stable, _NEAR / _largest(psi), far)))
 
 
 def sufficient_limit(
@@ -109,7 +115,8 @@ def sufficient_limit(
     In terms of :math:`s`, every step is stable
 
     - DGD, flow: always;
-    - DGD, iteration: below :math:`1 + \lambda_{\min}(W)` for symmetric W, else below :math:`2 \min_q w_{qq}`;
+    - DGD, iteration: below :math:`1 + \lambda_{\min}(W)` for symmetric W, else below the larger of
+      :math:`2 \min_q w_{qq}` and :math:`(1 - g)/2`, with :math:`g = \|W - \mathbf{1}\mathbf{1}^\top/Q\|`;
     - ATC and CTA, flow: always if W is positive semidefinite, below :math:`1 + 1/|\lambda_{\min}(W)|` for any other
       symmetric W, else below 2;
     - ATC and CTA, iteration: below 2.
@@ -118,7 +125,10 @@ def sufficient_limit(
     :math:`(I - c\Psi)W`, and :math:`\|W\| = 1`. For DGD and symmetric W the eigenvalues of :math:`W - c\Psi` lie
     between :math:`\lambda_{\min}(W) - s` and 1; for any other, :math:`W = \alpha I + (1 - \alpha) V` with
     :math:`\alpha = \min_q w_{qq}` and V doubly stochastic, so :math:`\|W - c\Psi\| \le \|\alpha I - c\Psi\| + 1 -
-    \alpha`. The flow of ATC for symmetric W has an eigenvalue :math:`i\omega` only if
+    \alpha`. The other bound splits x into the agents' mean m and the rest d: with :math:`a = \sqrt{c}\,\|\Psi^{1/2}m\|`
+    and :math:`b = \|d\|` the norm :math:`\|Wx - c\Psi x\|^2` exceeds :math:`\|x\|^2` by at most
+    :math:`(s - 2) a^2 + 2\sqrt{s}\,(1 + g + s)\,ab + ((g + s)^2 - 1) b^2`, which is negative for all a and b if
+    :math:`2s < 1 - g`. The flow of ATC for symmetric W has an eigenvalue :math:`i\omega` only if
     :math:`-1/c` is one of :math:`F h(W) F^\top`, :math:`h(\lambda) = \lambda/(1 + i\omega - \lambda)` (for
     :math:`\omega = 0` without the mode :math:`\lambda = 1`). With :math:`\beta = -\lambda_{\min}(W)` the real part of h
     is at least :math:`-\beta/(1+\beta)`, so that needs :math:`1 \le s\beta/(1+\beta)`.
@@ -129,7 +139,7 @@ def sufficient_limit(
     """
     W, psi, unit = _arguments(algorithm, W, lin, objective)
     continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
-    return np.inf if lin.rank == 0 else unit * _sufficient(algorithm, W, psi, continuous)
+    return np.inf if lin.rank == 0 else float(unit * _sufficient(algorithm, W, psi, continuous))
 
 
 def eigenvalues(
@@ -234,16 +244,26 @@ def _largest(psi):
 
 def _sufficient(algorithm, W, psi, continuous):
     """Return the sufficient bound on c."""
-    smallest = np.linalg.eigvalsh(W)[0] if mixing.is_symmetric(W) else None
+    symmetric = mixing.is_symmetric(W)
     if _mixes(algorithm):
         s = 2.0
-        if continuous and smallest is not None:
-            s = 1 - 1 / smallest if smallest < -_ROUNDING else np.inf
+        if continuous and symmetric:
+            s = 1 - 1 / _smallest(W) if _smallest(W) < 0 else np.inf
     elif continuous:
         s = np.inf
+    elif symmetric:
+        s = 1 + _smallest(W)
     else:
-        s = 2 * W.diagonal().min() if smallest is None else max(1 + smallest, 0.0)
+        gap = 1 - np.linalg.norm(W - 1 / len(W), 2)
+        s = max(2 * W.diagonal().min(), gap / 2)
+        s = s if s > _ROUNDING else 0.0
     return s / _largest(psi)
+
+
+def _smallest(W):
+    """Return the smallest eigenvalue of symmetric W, without the rounding of 0 and -1."""
+    smallest = np.linalg.eigvalsh(W)[0]
+    return next((exact for exact in (0.0, -1.0) if abs(smallest - exact) < _ROUNDING), smallest)
 
 
 def _roots(lin) -> Float[np.ndarray, "agents k rank"]:
@@ -257,16 +277,16 @@ def _coupling(roots, M):
     return np.einsum("qir,qp,pjr->qipj", roots, M, roots, optimize=True).reshape(size, size)
 
 
-def _lowest(symmetric, scale):
-    """Return the smallest eigenvalue, or 0 if none is negative beyond rounding of matrices of this scale."""
-    smallest = np.linalg.eigvalsh(symmetric)[0]
-    return smallest if smallest < -1e-13 * scale else 0.0
+def _lowest(symmetric):
+    """Return the smallest eigenvalue, or 0 if it is negative by rounding alone."""
+    eigenvalues = np.linalg.eigvalsh(symmetric)
+    return eigenvalues[0] if eigenvalues[0] < -1e-13 * np.abs(eigenvalues).max() else 0.0
 
 
 def _real_crossing(algorithm, W, lin, mu):
     """Return the smallest c at which I + A has the eigenvalue mu, 1 or -1, for symmetric W."""
     eigenvalues, vectors = np.linalg.eigh(W)
-    stuck = np.abs(mu - eigenvalues) < 1e-12
+    stuck = np.abs(mu - eigenvalues) < _ROUNDING
     gain = eigenvalues if _mixes(algorithm) else np.ones(len(W))
     weights = np.where(stuck, 0.0, gain / np.where(stuck, 1.0, mu - eigenvalues))
     roots = _roots(lin)
@@ -280,21 +300,22 @@ def _real_crossing(algorithm, W, lin, mu):
         used = scipy.linalg.orth(infinite)
         project = np.eye(len(coupled)) - used @ used.T
         coupled = project @ coupled @ project
-    lowest = _lowest(coupled, lin.singular_values[0] ** 2)
+    lowest = _lowest(coupled)
     return -1 / lowest if lowest < 0 else np.inf
 
 
 def _growth(algorithm, W, psi, continuous, c):
     """Return by how much the fastest mode grows, or (negative) by how much the slowest shrinks."""
     spectrum = np.linalg.eigvals(state_matrix(algorithm, W, c * psi))
-    return (spectrum.real.max() if continuous else np.abs(1 + spectrum).max() - 1) - _ROUNDING
+    growth = spectrum.real.max() if continuous else np.abs(1 + spectrum).max() - 1
+    return growth - _ROUNDING * max(1.0, c * _largest(psi))
 
 
-def _first_crossing(growth, stable, tiny, far):
-    """Return the first c up to ``far`` where growth becomes positive, or inf; it is not at ``stable``, if above 0."""
-    low = stable if stable > 0 else tiny
-    if stable == 0 and growth(low) > 0:
-        return 0.0
+def _first_crossing(growth, stable, near, far):
+    """Return the first c up to ``far`` where growth becomes positive, or inf; it is not below ``stable``."""
+    low = stable if stable > 0 else near
+    if growth(low) > 0:
+        return stable
     while low < far:
         high = min(_FACTOR * low, far)
         if growth(high) > 0:
