@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import networkx as nx
 import numpy as np
 import reference
 
 from peerflow import mixing, models
-from peerflow.data import AgentData
+from peerflow.data import AgentData, half_moons
+from peerflow.linearize import Linearization, linearize
 from peerflow.models import Model
 
 AGENTS, SAMPLES, INPUTS = 4, 3, 2
@@ -97,3 +98,10 @@ def frozen(outputs=1) -> Problem:
     body = whole.theta0[: -model.size]
     theta0 = np.random.default_rng(3).normal(size=model.size)
     return Problem(model, whole.agents, theta0, lambda head, x: whole.formula(np.concatenate([body, head]), x))
+
+
+@cache
+def moons() -> Linearization:
+    """Return a wide network on half moons: its kernel's eigenvalues fall far below rounding."""
+    model = models.mlp(inputs=2, widths=(64,), outputs=1)
+    return linearize(model, half_moons(agents=AGENTS, samples=20), model.init(0))

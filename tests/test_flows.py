@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from problems import AGENTS, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, network
+from problems import AGENTS, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, moons, network
 
 from peerflow import flows, models
 from peerflow.algorithms import ATC, CTA, DGD
@@ -186,6 +186,40 @@ def test_an_overflow_is_an_answer_and_no_warning(algorithm, W):
     assert not np.isfinite(dynamics.after(10**6).coefficients).any()
     # On equal inputs the negative eigenvalue of W makes CTA's flow unstable, and no other.
     assert np.isfinite(dynamics.at(1e6).coefficients).any() == (algorithm is DGD)
+
+
+LATE = [10**12, 10**16, 10**17, 10**18]
+
+
+@pytest.mark.parametrize("W", [CYCLE, RING, np.eye(AGENTS)], ids=["cycle", "ring", "alone"])
+def test_no_rounding_grows_with_time_where_nothing_may(algorithm, W):
+    """The kernel of a wide network on half moons has eigenvalues far below what floating point tells from zero."""
+    dynamics = predict(algorithm, moons(), W, step_size=1.0)
+    early = dynamics.at(1e9).losses.max()
+    assert early < 0.5 * dynamics.at(0.0).losses.max()
+    assert dynamics.at([*LATE, 1e30, 1e300]).losses.max() < early
+    assert dynamics.after(LATE).losses.max() < early
+
+
+def test_a_flow_stable_for_every_step_ends_at_rest_however_large_the_step():
+    for W in (CYCLE, RING):
+        dynamics = predict(DGD, moons(), W, step_size=1e4)
+        assert dynamics.at([1e16, 1e300]).losses.max() < dynamics.at(1e6).losses.max()
+
+
+def test_an_alternating_mode_has_its_parity_after_any_number_of_steps():
+    counts = np.array([10**12, 10**12 + 1, 10**16, 10**17 + 1])
+    # (I + A) z + u = 1 - z.
+    z = flows._Stepper(np.array([[-2.0]]), np.array([[1.0]])).after(counts)
+    np.testing.assert_array_equal(z.ravel(), counts % 2)
+    # Inputs 1 and -1 beside the constant: c Psi = 2 I, so that consensus is reflected in every step.
+    model = models.affine(inputs=1, outputs=1)
+    x, y = np.tile([[1.0], [-1.0]], (AGENTS, 1, 1)), np.tile([[2.0], [1.0]], (AGENTS, 1, 1))
+    shift = np.roll(np.eye(AGENTS), 1, axis=1)
+    dynamics = predict(ATC, linearize(model, AgentData(x, y), np.zeros(2)), shift, step_size=2.0)
+    assert isinstance(dynamics._solution, flows._Stepper)
+    assert_close(dynamics.after(counts).params(), dynamics.after(counts % 2).params(), tolerance=1e-2)
+    assert np.abs(dynamics.after(1).params()).min() > 0.9
 
 
 SMALL = [-1e-300, -1e-17, -1e-9, 1e-16, 3e-5]

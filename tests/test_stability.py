@@ -7,10 +7,11 @@ import reference
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, network
+from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network
 
 from peerflow import data, models, stability
 from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.flows import predict
 from peerflow.linearize import Linearization, linearize
 from peerflow.mixing import metropolis_hastings
 from peerflow.training import train
@@ -307,6 +308,29 @@ def test_proposition_1_needs_no_minimality(W):
         assert stability.numerical_abscissa(DGD, W, lin, step_size=step) < -1e-6
         abscissa = stability.spectral_abscissa(DGD, W, lin, step_size=step)
         assert abscissa <= stability.numerical_abscissa(DGD, W, lin, step_size=step) + 1e-9
+
+
+@pytest.mark.parametrize("W", [CYCLE, RING, np.eye(4)], ids=["cycle", "ring", "alone"])
+def test_rounding_makes_nothing_unstable_that_is_proven_stable(algorithm, W):
+    """The slowest modes of a wide network move at rates of rounding, of either sign."""
+    lin, settings = moons(), {"step_size": 1.0}
+    assert np.linalg.eigvals(predict(algorithm, lin, W, **settings).system()[0]).real.max() > -1e-15
+    assert stability.spectral_abscissa(algorithm, W, lin, **settings) <= 0
+    assert stability.numerical_abscissa(algorithm, W, lin, **settings) <= 0
+    assert stability.spectral_radius(algorithm, W, lin, **settings) <= 1
+
+
+def test_only_what_is_proven_is_clipped():
+    lin = moons()
+    for algorithm in (DGD, ATC, CTA):
+        assert stability.spectral_radius(algorithm, CYCLE, lin, step_size=100.0) > 2
+    for algorithm in (ATC, CTA):
+        assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=100.0) > 1
+        assert stability.numerical_abscissa(algorithm, CYCLE, lin, step_size=100.0) > 1
+    # The flow of a star's W is stable for every step, but deviations grow at first.
+    assert stability.spectral_abscissa(ATC, STAR, lin, step_size=1000.0) <= 0
+    assert stability.numerical_abscissa(ATC, STAR, lin, step_size=1000.0) > 1
+    assert stability.numerical_abscissa(DGD, CYCLE, lin, step_size=1000.0) <= 0
 
 
 def test_null_directions_refute_the_proof_without_an_idle_parameter():

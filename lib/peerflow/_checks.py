@@ -142,10 +142,22 @@ def times(name, value) -> np.ndarray:
 
 def counts(name, value) -> np.ndarray:
     """Return a one-dimensional integer array of step counts, not negative."""
-    result = times(name, value)
-    if np.asarray(value).dtype.kind not in "iu" and result.size:
+    result = np.atleast_1d(np.asarray(value)) if times(name, value).size else np.empty(0, np.int64)
+    if result.dtype.kind not in "iu":
         raise ValueError(f"{name} must be whole numbers, got {value!r}")
+    if result.max(initial=0) >= 2**63:
+        raise ValueError(f"{name} must be below 2**63, got {result.max()}")
+    # Not by way of float64, which rounds whole numbers beyond 2^53 to even ones.
     return result.astype(np.int64)
+
+
+def double_precision():
+    """Refuse to compute while JAX is in its 32-bit mode: it would round every float64 array that it is given."""
+    if jax.dtypes.canonicalize_dtype(np.float64) != np.float64:
+        raise RuntimeError(
+            "peerflow computes in float64, but JAX's 64-bit mode was turned off after peerflow was imported: "
+            'turn it on again by jax.config.update("jax_enable_x64", True)'
+        )
 
 
 def instance(name, value, kind):

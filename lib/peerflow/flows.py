@@ -17,7 +17,7 @@ over real modes (:class:`_Modes`); otherwise exact propagators are multiplied (:
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,11 @@ from peerflow.objectives import LOSSES, gradient_scale
 
 # Below this smallest eigenvalue of I - c Psi its inverse square root would cost more than three digits.
 _DEFINITE = 1e-6
+# Floating point knows A to this much, relative to its norm: what moves slower, moves by rounding.
+_RESOLUTION = np.finfo(float).eps
+# After 1/norm(A) times this the growth of rounding by repeated squaring is still small, and of what moves as fast as
+# floating point can tell from rounding, hardly anything is left.
+_LAST = 1e14
 # Beyond a stability limit states outgrow float64: infinity or NaN is then the answer, and no warning is due.
 _may_overflow = np.errstate(over="ignore", invalid="ignore")
 
@@ -68,6 +73,7 @@ class Trajectory:
 
     def _risks(self, outputs, y, agents_share_y):
         """Return the mean loss over samples at every time, of every agent."""
+        _checks.double_precision()
         loss_fn = _checks.choice("loss", self.loss, LOSSES)
         one = jax.vmap(lambda f, y: jnp.mean(loss_fn(f, y)), (0, None if agents_share_y else 0))
         return np.asarray(jax.vmap(one, (0, None))(outputs, y.astype(outputs.dtype)))
@@ -217,16 +223,22 @@ def _congruent(algorithm, W, pull, eigenvalues, vectors) -> "_Modes":
     inverse = np.einsum("qij,qj,qkj->qik", vectors, 1 / np.sqrt(eigenvalues), vectors, optimize=True)
     A = np.einsum("qij,qp,pjk->qipk", root, W, root, optimize=True).reshape(Q * r, Q * r) - np.eye(Q * r)
     pushed = -np.einsum("qij,qj->qi", inverse, pull)
-    return _Modes(A, pushed, W if algorithm.mixes_gradient else np.eye(Q), root)
+    return _Modes(A, pushed, W if algorithm.mixes_gradient else np.eye(Q), root, least=-2.0)
 
 
 class _Modes:
-    """The solution for a symmetric state matrix: every mode grows by its own scalar function."""
+    """The solution for a symmetric state matrix: every mode grows by its own scalar function.
 
-    def __init__(self, A, u, mix, root=None):
+    No eigenvalue of A is positive, since W and I - c Psi have none above 1, nor is any below ``least``. The slowest are
+    rounding; they are kept inside, or else rounding would grow with time without bounds.
+    """
+
+    def __init__(self, A, u, mix, root=None, least=-np.inf):
         self.shape = u.shape
         self.mix, self.root = mix, root
-        self.eigenvalues, self.vectors = scipy.linalg.eigh(A, overwrite_a=True, driver="evd")
+        eigenvalues, self.vectors = scipy.linalg.eigh(A, overwrite_a=True, driver="evd")
+        margin = _RESOLUTION * np.abs(eigenvalues).max(initial=0.0)
+        self.eigenvalues = np.clip(eigenvalues, least + margin, -margin)
         self.weights = self.vectors.T @ u.reshape(-1)
 
     @_may_overflow
@@ -248,7 +260,8 @@ class _Modes:
 class _Stepper:
     """The solution for any state matrix: exact propagators over the gaps between times, multiplied in order.
 
-    The augmented matrix [[A, u], [0, 0]] carries the constant input along, so nothing is inverted.
+    The augmented matrix [[A, u], [0, 0]] carries the constant input along, so nothing is inverted. Late times count as
+    the last one at which rounding has not grown, late counts as the last of the same parity.
     """
 
     def __init__(self, A, u):
@@ -256,26 +269,26 @@ class _Stepper:
         self.augmented = np.zeros((u.size + 1, u.size + 1))
         self.augmented[:-1, :-1] = A
         self.augmented[:-1, -1] = u.reshape(-1)
+        self.last = 2 * int(_LAST / max(2.0, 2 * np.linalg.norm(A, 2)))
 
     def at(self, times):
-        return self._walk(times, lambda gap: scipy.linalg.expm(gap * self.augmented))
+        exponential = cache(lambda gap: scipy.linalg.expm(gap * self.augmented))
+        # A grid's gaps differ in the last digit; twelve digits keep one propagator for all of them.
+        return self._walk(np.minimum(times, self.last), lambda gap: exponential(float(f"{gap:.12g}")))
 
     def after(self, counts):
         step = np.eye(len(self.augmented)) + self.augmented
-        return self._walk(counts, lambda gap: np.linalg.matrix_power(step, int(gap)))
+        power = cache(lambda gap: np.linalg.matrix_power(step, gap))
+        late = self.last + (counts - self.last) % 2
+        return self._walk(np.minimum(counts, late), lambda gap: power(int(gap)))
 
     @_may_overflow
     def _walk(self, times, propagator):
         order, place = np.unique(times, return_inverse=True)
         state = np.zeros(len(self.augmented))
         state[-1] = 1.0
-        now, cache, states = 0, {}, []
-        for time in order:
-            # A grid's gaps differ in the last digit; twelve digits keep one propagator for all of them.
-            gap = float(f"{time - now:.12g}")
-            if gap not in cache:
-                cache[gap] = propagator(gap)
-            state = cache[gap] @ state
+        states = []
+        for gap in np.diff(order, prepend=0):
+            state = propagator(gap) @ state
             states.append(state[:-1].reshape(self.shape))
-            now = time
         return np.array(states).reshape(len(states), *self.shape)[place]

@@ -152,26 +152,34 @@ def eigenvalues(
 def spectral_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
     """Return the largest real part of A's eigenvalues: the flow's slowest decay if negative, its growth if positive.
 
-    Minus infinity where nothing moves: the model has no gradient on the data.
+    Minus infinity where nothing moves: the model has no gradient on the data. Up to :func:`sufficient_limit` rounding
+    makes it zero at most.
     """
-    return float(eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective).real.max(initial=-np.inf))
+    spectrum = eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)
+    proven = step_size <= sufficient_limit(algorithm, W, lin, objective=objective, time="continuous")
+    return float(spectrum.real.max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
 
 
 def spectral_radius(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
     """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by.
 
-    Zero where nothing moves.
+    Zero where nothing moves. Up to :func:`sufficient_limit` rounding makes it one at most.
     """
-    return float(np.abs(1 + eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)).max(initial=0.0))
+    spectrum = eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)
+    proven = step_size <= sufficient_limit(algorithm, W, lin, objective=objective)
+    return float(np.abs(1 + spectrum).max(initial=0.0).clip(max=1.0 if proven else np.inf))
 
 
 def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
     r"""Return the largest eigenvalue of A's symmetric part :math:`(A + A^\top)/2`: negative in Proposition 1.
 
-    A bound on the growth of deviations in norm at every time, not only in the end.
+    A bound on the growth of deviations in norm at every time, not only in the end. Rounding makes it zero at most where
+    it is negative for certain: for DGD, and up to s = 2 for ATC and CTA, where :math:`\|I + A\| \le 1`.
     """
     A = _state(algorithm, W, lin, step_size, objective)
-    return float(np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf))
+    proven = not _mixes(algorithm) or step_size <= sufficient_limit(algorithm, W, lin, objective=objective)
+    largest = np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf)
+    return float(largest.clip(max=0.0 if proven else np.inf))
 
 
 def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank"]:
