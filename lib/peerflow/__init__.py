@@ -15,7 +15,8 @@ The ideas, in the order in which data flows through them:
 - ``stability``: which step sizes are stable.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 
-Arrays are float64: importing the package switches JAX to 64-bit.
+Arrays are float64: importing the package switches JAX to 64-bit, and what computes with JAX raises a RuntimeError if
+that was switched off since.
 """
 
 import jax

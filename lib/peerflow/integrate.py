@@ -114,6 +114,7 @@ def iterate(
 
 def _arguments(algorithm, lin, W, step_size, objective, loss):
     """Check what both have in common; return what the compiled functions take."""
+    _checks.double_precision()
     _checks.instance("algorithm", algorithm, Algorithm)
     _checks.instance("lin", lin, Linearization)
     W = mixing.doubly_stochastic(W, lin.agents.agents)

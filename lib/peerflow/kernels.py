@@ -66,8 +66,8 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
         If shapes do not fit the model, or anything holds NaN.
     """
     _checks.instance("model", model, Model)
-    theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
     rows, columns = _inputs(x, x2, model.inputs)
+    theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
 
     def stacked(inputs):
         return np.asarray(model.jacobian(theta, inputs)).reshape(-1, model.size)
@@ -117,6 +117,7 @@ def infinite_width(
 
 def _inputs(x, x2, size="inputs"):
     """Return both inputs as float64 arrays of one width; None stays None."""
+    _checks.double_precision()
     x = jnp.asarray(_checks.array("x", x, ("n", size)), jnp.float64)
     if x2 is not None:
         x2 = jnp.asarray(_checks.array("x2", x2, ("n2", x.shape[1])), jnp.float64)

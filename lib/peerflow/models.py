@@ -47,6 +47,7 @@ class Model:
 
     def init(self, seed: int) -> Float[Array, "params"]:
         """Draw initial parameters."""
+        _checks.double_precision()
         return self.sample(jax.random.key(_checks.seed(seed)))
 
     def apply(self, theta, x) -> Float[Array, "n outputs"]:
@@ -58,6 +59,7 @@ class Model:
         return _jacobian(self, *self._checked(theta, x))
 
     def _checked(self, theta, x):
+        _checks.double_precision()
         theta = jnp.asarray(_checks.array("theta", theta, (self.size,)))
         return theta, jnp.asarray(_checks.array("x", x, ("n", self.inputs)), theta.dtype)
 
@@ -133,6 +135,7 @@ def last_layer(
     Its parameters are the last layer's weights and biases, scaled as in (1); it is linear in them. ``theta`` is the
     whole network's vector, and its last ``size`` entries are the frozen network's own last layer.
     """
+    _checks.double_precision()
     layers = _layers(inputs, widths, outputs)
     whole = mlp(inputs=inputs, widths=widths, outputs=outputs, activation=activation, w_std=w_std, b_std=b_std)
     w_std, b_std = float(w_std), float(b_std)  # numpy's own float64 would turn float32 outputs into float64
@@ -155,6 +158,7 @@ def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents para
     ValueError
         If the model does not fit the agents' data, theta0 fits neither, or it holds NaN.
     """
+    _checks.double_precision()
     _checks.instance("model", model, Model)
     _checks.instance("agents", agents, AgentData)
     for name, have, want in (

@@ -43,6 +43,7 @@ def _pair(f, y):
 
     Both get the higher precision of the two, or a softmax would be taken in the lower one.
     """
+    _checks.double_precision()
     f = _checks.array("f", f, ("n", "outputs"))
     y = _checks.array("y", y, f.shape)
     dtype = np.promote_types(f.dtype, y.dtype)

@@ -39,12 +39,14 @@ class Run:
     def global_losses(self) -> Float[np.ndarray, "*time agents"]:
         """The global objective at each agent's parameters, wherever these were kept."""
         x, y = self.agents.pooled()
+        _checks.double_precision()
         flat = self.params.reshape(-1, self.params.shape[-1])
         losses = _risks(self.model, LOSSES[self.loss], flat, x.astype(flat.dtype), y.astype(flat.dtype))
         return np.asarray(losses).reshape(self.params.shape[:-1])
 
     def outputs(self, x) -> Float[np.ndarray, "*time agents n outputs"]:
         """Each agent's outputs on inputs (n, N), wherever parameters were kept."""
+        _checks.double_precision()
         x = _checks.array("x", x, ("n", self.model.inputs))
         flat = self.params.reshape(-1, self.params.shape[-1])
         outputs = np.asarray(_outputs(self.model, flat, x.astype(flat.dtype)))
