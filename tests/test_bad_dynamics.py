@@ -167,7 +167,7 @@ def test_times(times, message):
 @pytest.mark.parametrize("counts", [1.0, [0, 1.5], True, [True, False]])
 def test_counts(counts):
     check(lambda: DYNAMICS.after(counts), "counts must be whole numbers, got ")
-    check(lambda: DYNAMICS.after([1, 2**63]), r"counts must be below 2\*\*63, got 9223372036854775808")
+    check(lambda: DYNAMICS.after(np.uint64(2**63)), r"counts must be below 2\*\*63, got 9223372036854775808")
 
 
 @rejects([
