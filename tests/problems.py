@@ -19,9 +19,11 @@ CYCLE = mixing.metropolis_hastings(nx.cycle_graph(AGENTS))
 """Symmetric, with the eigenvalue -1/3."""
 STAR = mixing.metropolis_hastings(nx.star_graph(AGENTS - 1))
 """Symmetric, with the eigenvalue 0."""
+COMPLETE = np.full((AGENTS, AGENTS), 1 / AGENTS)
+"""Averaging, with the eigenvalue 0 three times."""
 RING = 0.5 * np.eye(AGENTS) + 0.3 * np.roll(np.eye(AGENTS), 1, axis=1) + 0.2 * np.roll(np.eye(AGENTS), 2, axis=1)
 """Doubly stochastic and not symmetric."""
-MATRICES = {"cycle": CYCLE, "star": STAR, "ring": RING}
+MATRICES = {"cycle": CYCLE, "star": STAR, "complete": COMPLETE, "ring": RING}
 
 
 def assert_close(actual, expected, *, tolerance: float = 1e-12):

@@ -6,7 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
-from problems import AGENTS, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, moons, network
+from problems import (
+    AGENTS, COMPLETE, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, moons, network,
+)  # fmt: skip
 
 from peerflow import flows, models
 from peerflow.algorithms import ATC, CTA, DGD
@@ -22,6 +24,9 @@ SETTINGS = [
     ("cycle", 0.6, "global"),
     ("cycle", 1.4, "local"),
     ("star", 0.9, "local"),
+    ("star", 1.9, "global"),
+    ("complete", 0.6, "global"),
+    ("complete", 1.9, "local"),
     ("ring", 0.6, "global"),
     ("ring", 0.6, "local"),
 ]
@@ -75,7 +80,10 @@ def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, 
         (DGD, CYCLE, 0.6, "direct"),
         (DGD, CYCLE, 1.4, "direct"),
         (ATC, CYCLE, 0.6, "congruent"),
-        (CTA, STAR, 0.9, "congruent"),
+        (CTA, CYCLE, 0.9, "congruent"),
+        (ATC, STAR, 0.9, "semidefinite"),
+        (ATC, COMPLETE, 1.9, "semidefinite"),
+        (CTA, STAR, 1.9, "adapted"),
         (ATC, CYCLE, 1.4, "stepper"),
         (CTA, CYCLE, 1.4, "stepper"),
         (DGD, RING, 0.6, "stepper"),
@@ -86,11 +94,29 @@ def test_these_settings_take_every_path(algorithm, W, s, path):
     problem = network()
     lin = linearize(problem.model, problem.agents, problem.theta0)
     solution = predict(algorithm, lin, W, step_size=problem.step_size(s))._solution
-    if path == "stepper":
-        assert isinstance(solution, flows._Stepper)
+    if isinstance(solution, flows._Modes):
+        assert (solution.root is not None) == (path == "congruent")
+        assert np.allclose(solution.mix @ solution.mix, W, rtol=0, atol=1e-14) == (path == "semidefinite")
     else:
-        assert isinstance(solution, flows._Modes)
-        assert (solution.root is None) == (path == "direct")
+        assert type(solution) is {"adapted": flows._Adapted, "stepper": flows._Stepper}[path]
+
+
+@pytest.mark.parametrize("x", [-3.0, -1.5, -1.4, -1 - 1e-9, -1.0, -1 + 1e-12, -0.6, -0.5, -0.4, -1e-9, 0.0, 0.3])
+@pytest.mark.parametrize("t", [1e-8, 0.5, 3.0, 40.0])
+def test_the_delayed_mode_against_many_digits(x, t):
+    getcontext().prec = 60
+    z, t_ = Decimal(x), Decimal(t)
+    if x == -1:
+        exact = 1 - (-t_).exp() - t_ * (-t_).exp()
+    else:
+        grown = ((t_ * z).exp() - 1) / z if x else t_
+        exact = (grown - 1 + (-t_).exp()) / (1 + z)
+    # It is added to what the push alone has done, which is of order min(t, 1).
+    assert abs(flows._delayed(np.array(x), np.array(t)) - float(exact)) < 1e-14 * max(float(exact), min(t, 1))
+
+
+def test_the_delayed_mode_ends_late():
+    assert_close(flows._delayed(np.array([-0.25, -1.0, -1.5]), np.array(1e16)), 1 / np.array([0.25, 1.0, 1.5]))
 
 
 def test_state_matrix_is_the_printed_one_in_the_basis(problem, lin, algorithm):

@@ -13,7 +13,8 @@ and from the common start :math:`z = 0`
 
 The paper's A is singular whenever P exceeds the rank of all agents' Jacobian. In this basis A is regular if W connects
 the agents, but about as badly conditioned as the kernel, so neither form divides by it. For symmetric W both are sums
-over real modes (:class:`_Modes`); otherwise exact propagators are multiplied (:class:`_Stepper`).
+over real modes (:class:`_Modes`): under DGD always, under ATC and CTA if W or :math:`I - c\,\Psi` has a square root.
+Otherwise exact propagators are multiplied (:class:`_Stepper`).
 """
 
 from dataclasses import dataclass
@@ -131,12 +132,16 @@ class Dynamics:
         return Trajectory(self.lin, np.array([np.inf]), z)
 
     @cached_property
-    def _solution(self) -> "_Modes | _Stepper":
+    def _solution(self) -> "_Modes | _Adapted | _Stepper":
         W, algorithm = self.W, self.algorithm
         if mixing.is_symmetric(W):
             if algorithm.mixes_gradient == algorithm.mixes_point:
                 return _Modes(*self.system(), np.eye(len(W)))
             psi, pull = gram(self.lin, self.scale)
+            weights, modes = np.linalg.eigh(W)
+            if weights[0] > -len(W) * np.finfo(float).eps:
+                root = modes * np.sqrt(weights.clip(min=0)) @ modes.T
+                return _semidefinite(algorithm, root, psi, pull)
             eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
             if eigenvalues.min(initial=1.0) > _DEFINITE:
                 return _congruent(algorithm, W, pull, eigenvalues, vectors)
@@ -212,6 +217,31 @@ def _outer(algorithm, W):
     return W if algorithm.mixes_gradient else np.eye(len(W))
 
 
+def _delayed(eigenvalue, t):
+    r"""Return :math:`\int_0^t e^{-(t-s)} s\,\varphi_1(s\lambda)\,ds`: a mode of ATC's flow as CTA's agents follow it.
+
+    It is :math:`(t\varphi_1(t\lambda) - 1 + e^{-t})/(1 + \lambda)`, and near that pole the same without the pole.
+    """
+    x, t = np.broadcast_arrays(eigenvalue, t)
+    factor = 1 + x
+    pole = np.abs(factor) < 0.5
+    far = np.divide(t * phi_1(t * x) + np.expm1(-t), factor, out=np.zeros(x.shape), where=~pole)
+    near = t * np.exp(t * np.maximum(x, -1)) * phi_1(-t * np.abs(factor))
+    return np.divide(np.expm1(-t) + near, x, out=far, where=pole)
+
+
+def _semidefinite(algorithm, root, psi, pull) -> "_Modes | _Adapted":
+    """Return the solution of ATC or CTA for W = R R with a symmetric root R, whatever the step size.
+
+    ATC has A = W G - I with G = I - c Psi. With z = R y the matrix becomes R G R - I, which is symmetric.
+    """
+    Q, r = pull.shape
+    G = np.eye(r) - psi
+    A = np.einsum("qp,pij,ps->qisj", root, G, root, optimize=True).reshape(Q * r, Q * r) - np.eye(Q * r)
+    atc = _Modes(A, -(root @ pull), root)
+    return atc if algorithm.mixes_gradient else _Adapted(atc, G, -pull)
+
+
 def _congruent(algorithm, W, pull, eigenvalues, vectors) -> "_Modes":
     """Return the solution of ATC or CTA for symmetric W and positive definite G = I - c Psi.
 
@@ -255,6 +285,30 @@ class _Modes:
         if self.root is not None:
             y = np.einsum("qij,tqj->tqi", self.root, y, optimize=True)
         return self.mix @ y
+
+
+class _Adapted:
+    """The solution of CTA from that of ATC, by which CTA's agents adapt: z_{k+1} = G z_k^ATC + u, with z_0 = 0.
+
+    In continuous time z' = G z^ATC + u - z. Unlike W z = z^ATC, neither needs an inverse of W.
+    """
+
+    def __init__(self, atc, G, u):
+        self.atc, self.G, self.u = atc, G, u
+
+    @_may_overflow
+    def at(self, times):
+        t = times[:, None]
+        states = self.atc._synthesise(_delayed(self.atc.eigenvalues, t))
+        return self._adapt(states) - np.expm1(-t[:, None]) * self.u
+
+    @_may_overflow
+    def after(self, counts):
+        states = self._adapt(self.atc.after(np.maximum(counts - 1, 0))) + self.u
+        return np.where(counts[:, None, None] > 0, states, 0.0)
+
+    def _adapt(self, states):
+        return np.einsum("qij,tqj->tqi", self.G, states, optimize=True)
 
 
 class _Stepper:
