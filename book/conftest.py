@@ -1,7 +1,8 @@
 """Hold every notebook to its stored outputs: nbval runs the cells, ``tools/harness`` says whether outputs agree.
 
 Used by ``pytest --nbval book``. To each notebook's cells items are added: first its rules, so that the comparison means
-something, then its widgets, and last the code in the solutions to its exercises, run as a reader would run it.
+something, then its widgets, and last the code in the solutions to its exercises, run as a reader would run it, and held
+to what the solutions show as printed.
 """
 
 import copy
@@ -91,11 +92,19 @@ class Cell(_Named, IPyNbCell):
 
 
 class Solution(_Named, IPyNbCell):
-    """The code in an exercise's solution. It must run; nothing is stored to compare with."""
+    """The code in an exercise's solution. It must run, and print what the solution shows."""
 
     def runtest(self):
-        self.parent.recorder.stop()
+        self.parent.recorder.append()
         super().runtest()
+
+    def compare_outputs(self, test, ref, skip_compare=None):
+        """Compare what it prints with the text that stands below it."""
+        notebook, outputs = self.parent.stored, self.parent.recorder.outputs()
+        tolerance = _tolerance(notebook.metadata, notebook.cells[self.block.cell].metadata)
+        found = solutions.differences(self.block, solutions.printed(outputs), tolerance)
+        self.comparison_traceback = [f"{self.parent.title}, {self.name}: {one}" for one in found]
+        return not self.comparison_traceback
 
 
 class Notebook(IPyNbFile):
@@ -115,11 +124,15 @@ class Notebook(IPyNbFile):
                 self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options
             )
         yield Widgets.from_parent(self, name="widgets")
-        for label, code in solutions.code(self.nb):
-            cell, options = nbformat.v4.new_code_cell(code), {"check": False, "check_exception": False, "skip": False}
-            yield Solution.from_parent(
-                self, name=f"solution {label}", cell_num=len(self.nb.cells), cell=cell, options=options
+        for block in solutions.blocks(self.nb):
+            # nbval compares a cell that was executed once.
+            cell = nbformat.v4.new_code_cell(block.code, execution_count=1)
+            options = {"check": True, "check_exception": False, "skip": False}
+            item = Solution.from_parent(
+                self, name=f"solution {block.label}", cell_num=block.cell, cell=cell, options=options
             )
+            item.block = block
+            yield item
 
     def setup(self):
         super().setup()

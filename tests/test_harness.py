@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -211,16 +212,66 @@ def test_vacuous_notebooks_fail(stored, tmp_path):
         assert f"book/small.ipynb, {what}" in said, said
 
 
-def test_a_solution_that_does_not_run_fails(tmp_path):
-    fences = "````{{solution}} {}\n:class: dropdown\n\nTry:\n\n```python\n{}\n```\n````\n"
-    text = fences.format("ex-right", "assert answer == 42") + "\n" + fences.format("ex-wrong", "assert answer == 41")
-    notebook = book(only="answer = 42")
-    notebook.cells.append(new_markdown_cell(text))
-    folder = project(tmp_path / "p", small=notebook)
-    assert run(folder, "tools/notebooks.py", "book")[0] == 0
-    code, said = check(folder)
-    assert code == 1 and "4 passed" in said and "1 failed" in said, said
+def solution(label: str, code: str, shown: str | None = None) -> str:
+    """Return a solution that holds some code and shows what it prints."""
+    below = "" if shown is None else f"\n```text\n{shown}```\n"
+    return f"````{{solution}} {label}\n:class: dropdown\n\nTry:\n\n```python\n{code}\n```\n{below}\nSo it is.\n````\n"
+
+
+RIGHT = {
+    "ex-right": ("assert answer == 42", None),
+    "ex-prints": ("print(answer / 4)\nanswer", "10.5\n42\n"),
+}
+WRONG = {
+    "ex-wrong": ("assert answer == 41", None),
+    "ex-silent": ("answer", None),
+    "ex-loud": ("answer = 42", "42\n"),
+    "ex-other": ("print(answer / 4)", "10.6\n"),
+    "ex-short": ("print(answer, answer, sep='\\n')", "42\n"),
+    "ex-warns": ("import warnings; warnings.warn('beware')", None),
+}
+
+
+def exercises(solutions) -> nbformat.NotebookNode:
+    """Return an executed chapter with these solutions."""
+    chapter = book(only="answer = 42")
+    chapter.cells[0].execution_count = 1
+    chapter.cells.append(new_markdown_cell("\n".join(solution(label, *given) for label, given in solutions.items())))
+    return chapter
+
+
+def test_a_solution_must_run_and_show_what_it_prints(tmp_path):
+    code, said = check(project(tmp_path / "p", small=exercises(RIGHT | WRONG)))
+    assert code == 1 and f"{len(RIGHT) + 3} passed" in said and f"{len(WRONG)} failed" in said, said
+    for what in (
+        "ex-silent: prints '42', and no ```text block below it shows that",
+        "ex-loud: shows '42', and prints nothing",
+        "ex-other: 10.6 stored, 10.5 new: relative difference 9.4e-03",
+        "ex-short: 1 lines stored, 2 new",
+        "ex-warns: prints 'stderr: ",
+    ):
+        assert f"book/small.ipynb, solution {what}" in said, said
     assert "book/small.ipynb: solution ex-wrong" in said and "assert answer == 41" in said, said
+
+
+def test_what_solutions_print_is_written_below_them(tmp_path):
+    mended = {"ex-silent": "42\n", "ex-loud": None, "ex-other": "10.5\n", "ex-short": "42\n42\n"}
+    folder = project(tmp_path / "p", small=exercises(RIGHT | {label: WRONG[label] for label in mended}))
+    code, said = run(folder, "tools/notebooks.py", "book")
+    assert code == 0 and "small.ipynb: " in said and f"{len(mended)} moved" in said, said
+    assert "solution ex-other: 10.6 stored, 10.5 new" in said and "solution ex-loud: shows '42'" in said, said
+    expected = exercises(RIGHT | {label: (WRONG[label][0], shown) for label, shown in mended.items()})
+    written = (folder / "book" / "small.ipynb").read_bytes()
+    source = nbformat.reads(written.decode(), as_version=4).cells[1].source
+    assert re.sub(r"\n{3,}", "\n\n", source) == expected.cells[1].source
+    assert run(folder, "tools/notebooks.py", "book")[0] == 0
+    assert (folder / "book" / "small.ipynb").read_bytes() == written
+
+
+def test_a_solution_that_does_not_run_stops_make_notebooks(tmp_path):
+    folder = project(tmp_path / "p", small=exercises({"ex-wrong": WRONG["ex-wrong"]}))
+    code, said = run(folder, "tools/notebooks.py", "book")
+    assert code == 1 and "small.ipynb FAILED" in said and "assert answer == 41" in said, said
 
 
 def test_named_tolerances_and_exemptions_are_shown(stored, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbval import plugin
 from nbval.kernel import RunningKernel
 from PIL import Image
@@ -323,6 +323,23 @@ def test_a_reason_may_stand_in_a_comment():
     for tag in ("nbval-skip", "nbval-ignore-output", "raises-exception", "skip-execution"):
         assert rules.unchecked(new_code_cell("", metadata={"tags": [tag]}))
     assert not rules.unchecked(new_code_cell("# NBVAL_CHECK_OUTPUT", metadata={"tags": ["hide-input"]}))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ":::{solution} ex\n```python\n1\n```\n:::",
+        "````{solution} ex\n- so:\n  ```python\n  1\n  ```\n````",
+        "````{solution} ex\n~~~python\n1\n~~~\n````",
+        "````{solution} ex\n```{code-block} python\n1\n```\n````",
+        "````{solution} ex\n```ipython3\n1\n```\n````",
+        "````{solution} ex\n```python\n1\n```\nso\n```text\n1\n```\n````",
+    ],
+)
+def test_code_in_a_solution_that_nothing_would_run_is_found(source):
+    good = "````{solution} ex\n```python\n1\n```\n\n```text\n1\n```\n````\n"
+    for written, found in ((good, False), (good + source, True)):
+        assert bool(list(rules.problems(new_notebook(cells=[new_markdown_cell(written)])))) == found
 
 
 def test_cells_out_of_order_are_found():

@@ -2,8 +2,9 @@
 
     python tools/notebooks.py FOLDER [PAGE]
 
-An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. Ids and timings
-are normalised. So a second run changes nothing, and what git shows is what really moved. PAGE is a file to write the times to.
+An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. What the code in
+solutions prints is written below it. Ids and timings are normalised. So a second run changes nothing, and what git shows
+is what really moved. PAGE is a file to write the times to.
 """
 
 import copy
@@ -16,11 +17,12 @@ from pathlib import Path
 
 import execution
 import nbformat
-from harness import outputs, record, rules, widgets
+from harness import outputs, record, rules, solutions, widgets
 from harness.outputs import Comparison
 from harness.text import Tolerance, tolerance_problem
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell
 
 CELL_TIMEOUT = 300
 # Two that compete for one core cost several times what they save: one notebook a core, one thread a notebook.
@@ -40,13 +42,14 @@ def update(path: Path) -> tuple[float, list[str]]:
     start = time.perf_counter()
     stored = normalise(nbformat.read(path, as_version=4))
     new = record.cleared(stored)
-    _execute(new, path.parent)
-    news = [*keep_what_agrees(stored, normalise(new)), *rules.problems(new)]
+    texts = _execute(new, path.parent)
+    news = [*keep_what_agrees(stored, normalise(new)), *show_solutions(new, texts), *rules.problems(new)]
     nbformat.write(new, path)
     return time.perf_counter() - start, news
 
 
-def _execute(notebook, folder):
+def _execute(notebook, folder) -> list[str]:
+    """Execute a notebook; return what each block of code in its solutions prints, run at the notebook's end."""
     started = []
     client = NotebookClient(
         notebook,
@@ -55,11 +58,22 @@ def _execute(notebook, folder):
         resources={"metadata": {"path": str(folder)}},
         on_cell_execute=lambda cell, cell_index: started.append(cell),
     )
+    own, blocks = len(notebook.cells), list(solutions.blocks(notebook))
     try:
-        client.execute(stderr=subprocess.DEVNULL)  # of the kernel itself, not of cells
+        with client.setup_kernel(stderr=subprocess.DEVNULL):  # of the kernel itself, not of cells
+            for number, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, number)
+            # Before the solutions run: what they change is not in the page.
+            client.set_widgets_metadata()
+            for number, block in enumerate(blocks, own):
+                notebook.cells.append(new_code_cell(block.code))
+                client.execute_cell(notebook.cells[-1], number)
     except DeadKernelError as error:
         # Unlike the other errors, this one does not show the cell.
         raise DeadKernelError(f"{error} in this cell:\n{started[-1].source}") from None
+    texts = [solutions.printed(cell.outputs) for cell in notebook.cells[own:]]
+    del notebook.cells[own:]
+    return texts
 
 
 def normalise(notebook):
@@ -104,6 +118,18 @@ def keep_what_agrees(stored, new) -> list[str]:
             news.append(f"{old.id}: new")
         news += [f"{old.id}: {one}" for one in found if old.execution_count is not None]
     return news + moved_widgets
+
+
+def show_solutions(notebook, texts) -> list[str]:
+    """Write what the solutions' code prints below it where what stands there does not agree; return what moved."""
+    news, kept = [], []
+    for block, printed in zip(solutions.blocks(notebook), texts, strict=True):
+        tolerance = _tolerance(notebook.metadata, notebook.cells[block.cell].metadata)
+        found = list(solutions.differences(block, printed, tolerance))
+        news += [f"solution {block.label}: {one}" for one in found]
+        kept.append(printed if found else block.shown)
+    solutions.show(notebook, kept)
+    return news
 
 
 def _tolerance(*metadata):

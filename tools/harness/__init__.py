@@ -5,6 +5,6 @@
 - ``outputs``: a cell's outputs, by MIME type.
 - ``widgets``: the state with which widgets work in the rendered page, ids aside.
 - ``rules``: what a stored notebook must have, so that comparing it means something.
-- ``solutions``: the code in solutions to exercises, which must run.
+- ``solutions``: the code in solutions to exercises, which must run and print what they show.
 - ``record``: what a running kernel sends, as outputs and widget state.
 """

@@ -12,6 +12,7 @@ import matplotlib
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 # A reader's own settings must not change a picture: the file with matplotlib's defaults takes their place.
 ENVIRONMENT = {"MATPLOTLIBRC": str(Path(matplotlib.get_data_path()) / "matplotlibrc")}
@@ -31,9 +32,10 @@ class Recorder:
         self._index, self._request = index, None
         self._client.clear_before_next_output = False
 
-    def stop(self) -> None:
-        """Record nothing from now on."""
-        self._index = None
+    def append(self) -> None:
+        """Expect the messages of one more cell, which the notebook does not hold."""
+        self.notebook.cells.append(new_code_cell())
+        self.start(len(self.notebook.cells) - 1)
 
     def take(self, message: dict) -> None:
         """Take one message into account, if it belongs to the cell."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from nbval.plugin import comment_markers, find_comment_markers, find_metadata_tags
 
+from harness import solutions
 from harness.text import tolerance_problem
 
 REASON = "nbval-reason"
@@ -17,8 +18,11 @@ def problems(notebook) -> Iterator[str]:
     """Yield what makes a stored notebook's outputs no claim, each with its cell."""
     if found := tolerance_problem(notebook.metadata):
         yield f"notebook metadata: {found}"
+    yield from solutions.problems(notebook)
     expected = 1
     for number, cell in enumerate(notebook.cells):
+        if found := tolerance_problem(cell.metadata):
+            yield f"cell-{number}: {found}"
         if cell.cell_type != "code":
             continue
         for found in _cell_problems(cell, expected):
@@ -40,8 +44,6 @@ def _cell_problems(cell, expected):
             yield f"the stored output has the execution count {count}, and the cell {cell.execution_count}"
     if unchecked(cell) and not reason(cell):
         yield f"is exempt from comparison without a reason: {', '.join(unchecked(cell))}; see {REASON!r}"
-    if found := tolerance_problem(cell.metadata):
-        yield found
 
 
 def unchecked(cell) -> list[str]:
