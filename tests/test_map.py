@@ -59,16 +59,16 @@ def test_a_row_points_to_a_place_a_function_and_a_test(row, labels):
     assert objects
     for name in objects:
         assert _exists(name), f"{name} is not in the library"
-    nodes = re.findall(r"`(test_\w+)`: ([\w ]+)", tests)
-    notebooks = re.findall(r"`(book/\w+\.ipynb)`", tests)
+    nodes = re.findall(r"(\w+): ([\w ]+)", tests)
+    notebooks = re.findall(r"`(\w+\.ipynb)`", tests)
     assert nodes or notebooks
     for file, function in nodes:
-        tree = ast.parse((ROOT / "tests" / f"{file}.py").read_text())
+        tree = ast.parse((ROOT / "tests" / f"test_{file}.py").read_text())
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         name = "test_" + function.replace(" ", "_")
-        assert name in names, f"tests/{file}.py has no {name}"
+        assert name in names, f"tests/test_{file}.py has no {name}"
     for notebook in notebooks:
-        cells = nbformat.read(ROOT / notebook, as_version=4).cells
+        cells = nbformat.read(BOOK / notebook, as_version=4).cells
         assert any("assert " in cell.source for cell in cells if cell.cell_type == "code")
 
 
