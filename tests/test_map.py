@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "book"
 EQUATIONS = [*map(str, range(1, 7)), "7a", "7b", "7c", "8a", "8b", "8c", "9", "10", "11"]
 EQUATIONS += ["12a", "12b", "12c", "13", "14", "15"]
-REQUIRED = [f"({number})" for number in EQUATIONS] + ["Figure 1", "Figure 2a", "Figure 2b", "Figure 2c", "Proposition 1"]
+FIGURES = ["Figure 1", "Figure 2a", "Figure 2b", "Figure 2c"]
+REQUIRED = [f"({number})" for number in EQUATIONS] + FIGURES + ["Proposition 1"]
 
 
 def part(row):
