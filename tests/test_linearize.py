@@ -8,7 +8,7 @@ from peerflow import models
 from peerflow.algorithms import DGD
 from peerflow.data import AgentData
 from peerflow.flows import predict
-from peerflow.linearize import linearize
+from peerflow.linearize import _reduced, linearize
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +98,57 @@ def test_a_float32_start_is_expanded_in_float64(rng):
     lin = linearize(problem.model, problem.agents, start)
     assert lin.features.dtype == lin.theta0.dtype == np.float64
     assert_close(lin.features, linearize(problem.model, problem.agents, start.astype(float)).features, tolerance=0)
+
+
+def matrix_with(singular_values, rows, columns, seed=0):
+    rng, rank = np.random.default_rng(seed), len(singular_values)
+    left, right = (np.linalg.qr(rng.normal(size=(n, rank)))[0] for n in (rows, columns))
+    return left * singular_values @ right.T
+
+
+DECAYS = {
+    "geometric": 10.0 ** -np.linspace(0, 18, 150),
+    "algebraic": 1.0 / np.arange(1, 151) ** 4,
+    "flat": np.ones(150),
+    "a gap": np.where(np.arange(150) < 70, 1.0, 1e-7),
+    "rank one": np.eye(1, 150)[0],
+}
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-10, 1e-13])
+@pytest.mark.parametrize("shape", [(400, 300), (300, 400), (150, 1000), (1000, 150)])
+@pytest.mark.parametrize("decay", DECAYS)
+def test_the_range_is_found_in_several_blocks(decay, shape, tolerance):
+    """Against the full decomposition: as many directions, and a residual within what the docstring states."""
+    given = 3.0 * DECAYS[decay]
+    J = matrix_with(given, *shape)
+    s, V, F = _reduced(J, tolerance)
+    assert np.linalg.norm(J - F @ V.T, 2) <= (2 * tolerance + 1e-14) * given[0]
+    assert_close(V.T @ V, np.eye(len(s)), tolerance=1e-13)
+    assert_close(s, given[: len(s)], tolerance=tolerance + 1e-13)
+    clearly, hardly = (given > 2 * tolerance * given[0]).sum(), (given > tolerance * given[0] / 2).sum()
+    assert clearly <= len(s) <= hardly
+
+
+@pytest.mark.parametrize("decay", ["geometric", "rank one"])
+def test_what_is_below_rounding_ends_the_search(decay):
+    given = DECAYS[decay]
+    J = matrix_with(given, 400, 300)
+    s, V, F = _reduced(J, 1e-16)
+    assert np.linalg.norm(J - F @ V.T, 2) < 1e-14
+    assert len(s) < 150
+
+
+def test_results_do_not_depend_on_the_draw(monkeypatch):
+    J, draw = matrix_with(DECAYS["geometric"], 400, 300), np.random.default_rng
+    kernels = []
+    for seed in range(8):
+        monkeypatch.setattr(np.random, "default_rng", lambda _, seed=seed: draw(seed))
+        _, _, F = _reduced(J, 1e-10)
+        kernels.append(F @ F.T)
+    assert 0 < max(np.abs(K - kernels[0]).max() for K in kernels[1:]) < 1e-12
+
+
+def test_no_gradient_no_direction():
+    s, V, F = _reduced(np.zeros((40, 50)), 1e-10)
+    assert (s.shape, V.shape, F.shape) == ((0,), (50, 0), (40, 0))
