@@ -7,8 +7,10 @@ from problems import CYCLE, affine, agent_data
 from rejection import INF, NAN, check, rejects, with_entry
 
 from peerflow.algorithms import DGD
-from peerflow.flows import geometric, gram, phi_1, predict, state_matrix
+from peerflow.engines import state_matrix
+from peerflow.flows import gram, predict
 from peerflow.linearize import linearize
+from peerflow.modes import geometric, phi_1
 from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
 from peerflow.training import train
 

@@ -9,7 +9,8 @@ from rejection import INF, NAN, check, rejects, with_entry
 from peerflow import mixing, models
 from peerflow.algorithms import DGD
 from peerflow.data import AgentData, half_moons, mnist_zeros_ones, partition
-from peerflow.flows import predict, state_matrix
+from peerflow.engines import state_matrix
+from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.training import train
 

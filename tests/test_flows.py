@@ -10,12 +10,14 @@ from problems import (
     AGENTS, COMPLETE, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, moons, network,
 )  # fmt: skip
 
-from peerflow import flows, models
+from peerflow import flows, models, modes
 from peerflow.algorithms import ATC, CTA, DGD
 from peerflow.data import AgentData
-from peerflow.flows import geometric, gram, phi_1, predict, state_matrix
+from peerflow.engines import state_matrix
+from peerflow.flows import gram, predict
 from peerflow.kernels import nt
 from peerflow.linearize import linearize
+from peerflow.modes import geometric, phi_1
 
 TIMES = np.array([0.0, 1 / 3, 1.0, np.e, 17.0, 40.7])
 COUNTS = np.array([0, 1, 2, 5, 33])
@@ -55,23 +57,26 @@ def assert_trajectory(got, problem, params, tolerance):
 @pytest.mark.parametrize(("matrix", "s", "objective"), SETTINGS)
 def test_flow_is_the_exponential_of_the_printed_equation(problem, lin, algorithm, matrix, s, objective):
     W, step_size = MATRICES[matrix], problem.step_size(s, objective)
-    got = predict(algorithm, lin, W, step_size=step_size, objective=objective).at(TIMES)
+    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
     A, u = problem.literal(algorithm.name, W, step_size, objective)
     params = reference.solve_flow(A, u, np.tile(problem.theta0, AGENTS), TIMES)
-    np.testing.assert_array_equal(got.times, TIMES)
-    assert_trajectory(got, problem, params.reshape(len(TIMES), AGENTS, -1), 1e-10)
+    for got in (dynamics.at(TIMES), flows.Trajectory(lin, TIMES, dynamics._solution.at(TIMES))):
+        np.testing.assert_array_equal(got.times, TIMES)
+        assert_trajectory(got, problem, params.reshape(len(TIMES), AGENTS, -1), 1e-10)
 
 
 @pytest.mark.parametrize(("matrix", "s", "objective"), SETTINGS)
 def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, algorithm, matrix, s, objective):
     W, step_size = MATRICES[matrix], problem.step_size(s, objective)
-    got = predict(algorithm, lin, W, step_size=step_size, objective=objective).after(COUNTS)
+    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
     A, u = problem.literal(algorithm.name, W, step_size, objective)
     states = [np.tile(problem.theta0, AGENTS)]
     for _ in range(COUNTS[-1]):
         states.append(states[-1] + A @ states[-1] + u)
-    np.testing.assert_array_equal(got.times, COUNTS)
-    assert_trajectory(got, problem, np.array(states)[COUNTS].reshape(len(COUNTS), AGENTS, -1), 1e-12)
+    expected = np.array(states)[COUNTS].reshape(len(COUNTS), AGENTS, -1)
+    for got in (dynamics.after(COUNTS), flows.Trajectory(lin, COUNTS.astype(float), dynamics._solution.after(COUNTS))):
+        np.testing.assert_array_equal(got.times, COUNTS)
+        assert_trajectory(got, problem, expected, 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +99,11 @@ def test_these_settings_take_every_path(algorithm, W, s, path):
     problem = network()
     lin = linearize(problem.model, problem.agents, problem.theta0)
     solution = predict(algorithm, lin, W, step_size=problem.step_size(s))._solution
-    if isinstance(solution, flows._Modes):
+    if isinstance(solution, modes.Modes):
         assert (solution.root is not None) == (path == "congruent")
         assert np.allclose(solution.mix @ solution.mix, W, rtol=0, atol=1e-14) == (path == "semidefinite")
     else:
-        assert type(solution) is {"adapted": flows._Adapted, "stepper": flows._Stepper}[path]
+        assert type(solution) is {"adapted": modes.Adapted, "stepper": modes.Stepper}[path]
 
 
 @pytest.mark.parametrize("x", [-3.0, -1.5, -1.4, -1 - 1e-9, -1.0, -1 + 1e-12, -0.6, -0.5, -0.4, -1e-9, 0.0, 0.3])
@@ -112,11 +117,11 @@ def test_the_delayed_mode_against_many_digits(x, t):
         grown = ((t_ * z).exp() - 1) / z if x else t_
         exact = (grown - 1 + (-t_).exp()) / (1 + z)
     # It is added to what the push alone has done, which is of order min(t, 1).
-    assert abs(flows._delayed(np.array(x), np.array(t)) - float(exact)) < 1e-14 * max(float(exact), min(t, 1))
+    assert abs(modes._delayed(np.array(x), np.array(t)) - float(exact)) < 1e-14 * max(float(exact), min(t, 1))
 
 
 def test_the_delayed_mode_ends_late():
-    assert_close(flows._delayed(np.array([-0.25, -1.0, -1.5]), np.array(1e16)), 1 / np.array([0.25, 1.0, 1.5]))
+    assert_close(modes._delayed(np.array([-0.25, -1.0, -1.5]), np.array(1e16)), 1 / np.array([0.25, 1.0, 1.5]))
 
 
 def test_state_matrix_is_the_printed_one_in_the_basis(problem, lin, algorithm):
@@ -236,14 +241,14 @@ def test_a_flow_stable_for_every_step_ends_at_rest_however_large_the_step():
 def test_an_alternating_mode_has_its_parity_after_any_number_of_steps():
     counts = np.array([10**12, 10**12 + 1, 10**16, 10**17 + 1])
     # (I + A) z + u = 1 - z.
-    z = flows._Stepper(np.array([[-2.0]]), np.array([[1.0]])).after(counts)
+    z = modes.Stepper(np.array([[-2.0]]), np.array([[1.0]])).after(counts)
     np.testing.assert_array_equal(z.ravel(), counts % 2)
     # Inputs 1 and -1 beside the constant: c Psi = 2 I, so that consensus is reflected in every step.
     model = models.affine(inputs=1, outputs=1)
     x, y = np.tile([[1.0], [-1.0]], (AGENTS, 1, 1)), np.tile([[2.0], [1.0]], (AGENTS, 1, 1))
     shift = np.roll(np.eye(AGENTS), 1, axis=1)
     dynamics = predict(ATC, linearize(model, AgentData(x, y), np.zeros(2)), shift, step_size=2.0)
-    assert isinstance(dynamics._solution, flows._Stepper)
+    assert isinstance(dynamics._solution, modes.Stepper)
     assert_close(dynamics.after(counts).params(), dynamics.after(counts % 2).params(), tolerance=1e-2)
     assert np.abs(dynamics.after(1).params()).min() > 0.9
 

@@ -9,6 +9,7 @@ The ideas, in the order in which data flows through them:
 - ``algorithms``: DGD, ATC and CTA are one update with W in three places.
 - ``training``: the real thing, nonlinear, step by step.
 - ``linearize``: the network about its common start, in a basis as small as its kernel's rank.
+- ``engines`` and ``modes``: how an affine system is solved, by products with its matrix or by its modes.
 - ``flows``: the closed forms: the gradient flow at any time, the linear iteration after any count.
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
 - ``integrate``: the same dynamics for losses that have no closed form.

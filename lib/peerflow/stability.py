@@ -30,7 +30,8 @@ from jaxtyping import Complex, Float
 
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
-from peerflow.flows import gram, predict, state_matrix
+from peerflow.engines import state_matrix
+from peerflow.flows import gram, predict
 from peerflow.linearize import Linearization
 from peerflow.objectives import gradient_scale
 
