@@ -121,7 +121,8 @@ def imported(statement: str) -> set[str]:
         ("import peerflow", {"tensorflow", "neural_tangents", "sklearn", "matplotlib"}),
         ("import peerflow.mixing, peerflow.models, peerflow.algorithms", {"tensorflow", "neural_tangents"}),
         ("import peerflow.flows, peerflow.training", {"tensorflow", "neural_tangents", "matplotlib"}),
-        ("import peerflow.kernels", {"tensorflow", "tf2jax"}),
+        ("import peerflow.kernels", {"tensorflow", "neural_tangents"}),
+        ("from peerflow.kernels import nt", {"tensorflow", "tf2jax"}),
     ],
 )
 def test_importing_stays_light(statement, absent):

@@ -1,5 +1,6 @@
 """Kernels against literal integrals, sums over Monte Carlo networks, and neural-tangents' own functions."""
 
+import time
 import warnings
 
 import jax
@@ -91,15 +92,15 @@ def test_infinite_width_of_relu_is_the_arc_cosine_kernel(x):
 def test_the_quadrature_agrees_with_neural_tangents_own(x):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # stax warns of every use
-        sigmoid = kernels.stax.ElementwiseNumerical(jax.nn.sigmoid, deg=60)
-    dense = kernels.stax.Dense(1, W_std=1.0, b_std=0.1)
-    own = kernels.stax.serial(dense, sigmoid, dense)[2](jnp.asarray(x), None, "ntk")
+        sigmoid = kernels.nt.stax.ElementwiseNumerical(jax.nn.sigmoid, deg=60)
+    dense = kernels.nt.stax.Dense(1, W_std=1.0, b_std=0.1)
+    own = kernels.nt.stax.serial(dense, sigmoid, dense)[2](jnp.asarray(x), None, "ntk")
     np.testing.assert_allclose(kernels.infinite_width(x), own, rtol=1e-7)
 
 
 def test_stax_s_sigmoid_like_is_another_kernel(x):
-    dense = kernels.stax.Dense(1, W_std=1.0, b_std=0.1)
-    like = kernels.stax.serial(dense, kernels.stax.Sigmoid_like(), dense)[2](jnp.asarray(x), None, "ntk")
+    dense = kernels.nt.stax.Dense(1, W_std=1.0, b_std=0.1)
+    like = kernels.nt.stax.serial(dense, kernels.nt.stax.Sigmoid_like(), dense)[2](jnp.asarray(x), None, "ntk")
     kernel = kernels.infinite_width(x)
     assert 0.005 < np.linalg.norm(like - kernel) / np.linalg.norm(kernel) < 0.02
 
@@ -137,15 +138,58 @@ def test_each_output_of_a_wide_network_has_the_limit_for_its_kernel(x):
     np.testing.assert_allclose(kernel, expected, rtol=0, atol=0.02 * expected.max())
 
 
-def test_tiles_do_not_show(monkeypatch, x):
-    whole, cross = kernels.infinite_width(x), kernels.infinite_width(x, x[:5])
-    monkeypatch.setattr(kernels, "_TILE_TIMES_POINTS", 7 * 41)
-    tiled = kernels.infinite_width(x)
-    # The quadrature is not symmetric in its two inputs, and which comes first depends on the tiles.
-    np.testing.assert_allclose(tiled, whole, rtol=1e-7)
-    np.testing.assert_array_equal(tiled, tiled.T)
-    np.testing.assert_allclose(kernels.infinite_width(x, x[:5]), cross, rtol=1e-7)
-    np.testing.assert_allclose(cross, whole[:, :5], rtol=1e-7)
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_a_pair_s_entry_depends_on_no_other_input(activation, x):
+    settings = {"activation": activation, "hidden": 2}
+    whole = kernels.infinite_width(x, **settings)
+    np.testing.assert_array_equal(whole, whole.T)
+    # How many terms are summed depends on the largest input, and the closed forms lose half their digits at x = x'.
+    np.testing.assert_allclose(kernels.infinite_width(x, x[:5], **settings), whole[:, :5], rtol=1e-7)
+    np.testing.assert_allclose(kernels.infinite_width(x[:2], x[4:5], **settings), whole[:2, 4:5], rtol=1e-7)
+
+
+def brute_force(std, std2, correlation, points=1201):
+    """The two expectations for the sigmoid, by a fine grid over both variables."""
+    g = np.linspace(-9, 9, points)
+    weight = np.exp(-(g**2) / 2) / np.exp(-(g**2) / 2).sum()
+    u = std * g[:, None]
+    v = std2 * (correlation * g[:, None] + np.sqrt(1 - correlation**2) * g[None, :])
+    fn, derivative = SMOOTH["sigmoid"]
+    return weight @ (fn(u) * fn(v)) @ weight, weight @ (derivative(u) * derivative(v)) @ weight
+
+
+@pytest.mark.parametrize("sizes", [(30.0, 30.0), (0.01, 40.0), (5.0, 20.0)])
+@pytest.mark.parametrize("correlation", [-0.999, 0.0, 0.7, 1.0])
+def test_hard_pairs_against_brute_force(sizes, correlation):
+    (a, b), turn = sizes, np.sqrt(1 - correlation**2)
+    x = np.sqrt(2) * np.array([[a, 0.0], [b * correlation, b * turn]])
+    values, slopes = brute_force(a, b, correlation)
+    expected = values + a * b * correlation * slopes
+    have = kernels.infinite_width(x, b_std=0.0)[0, 1]
+    assert have == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_large_inputs_and_many_layers_take_seconds():
+    x = data.half_moons(agents=2, samples=100, seed=1).pooled()[0]
+    for inputs, settings in ((20 * x, {}), (x, {"hidden": 20}), (x, {"hidden": 20, "activation": "tanh"})):
+        start = time.process_time()
+        kernels.infinite_width(inputs, **settings)
+        assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("activation", models.ACTIVATIONS)
+def test_a_deep_limit_is_that_of_neural_tangents(activation, x):
+    # Larger variances are beyond its Hermite points: its own kernel is then not even symmetric.
+    stax, inputs = kernels.nt.stax, jnp.asarray(x[:4])
+    dense = stax.Dense(1, W_std=0.9, b_std=0.3, parameterization="ntk")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # stax warns of every use
+        numerical = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh}
+        own = {"relu": stax.Relu, "erf": stax.Erf}
+        layer = own[activation]() if activation in own else stax.ElementwiseNumerical(numerical[activation], deg=100)
+    theirs = stax.serial(*[dense, layer] * 4, dense)[2](inputs, None, "ntk")
+    have = kernels.infinite_width(x[:4], activation=activation, hidden=4, w_std=0.9, b_std=0.3)
+    np.testing.assert_allclose(have, theirs, rtol=1e-6)
 
 
 def test_zero_input_without_a_bias_is_no_special_case():
@@ -170,7 +214,8 @@ def test_single_precision_and_integers_become_double(x):
         (lambda: kernels.infinite_width([[1.0]], hidden=0), "hidden must be at least 1"),
         (lambda: kernels.infinite_width([[1.0]], w_std=0), "w_std must be positive"),
         (lambda: kernels.infinite_width([[1.0]], b_std=-1), "b_std must not be negative"),
-        (lambda: kernels.infinite_width([[1e5]]), "does not converge for inputs of norm 1e\\+05"),
+        (lambda: kernels.infinite_width([[-1e5]]), "the quadrature does not converge for inputs of norm 1e\\+05"),
+        (lambda: kernels.infinite_width([[1.0]], w_std=300.0, hidden=2), "the quadrature does not converge"),
         (lambda: kernels.empirical("mlp", [1.0], [[1.0]]), "model must be of type Model"),
         (lambda: kernels.empirical(models.affine(inputs=1, outputs=1), [1.0], [[1.0]]), "theta must have shape"),
         (lambda: kernels.empirical(models.affine(inputs=1, outputs=1), [1.0, 0], [[1.0, 2]]), "x must have shape"),

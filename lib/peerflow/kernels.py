@@ -5,8 +5,14 @@ r"""The neural tangent kernel: of a network as it is, and of the infinitely wide
     \;\longrightarrow\; \Theta(x, x')\, I_M
 
 as the hidden layers of :func:`peerflow.models.mlp` grow, at a rate of one over the square root of the width. The limit
-is that of the parametrisation in (1), weights and biases of every layer trained. It comes from neural-tangents, and
-this is the only module that imports it.
+is that of the parametrization in (1), weights and biases of every layer trained. Layer by layer,
+
+.. math:: \Sigma^{(l+1)} = s_w^2\, E[\sigma(u)\sigma(u')] + s_b^2, \qquad
+    \Theta^{(l+1)} = \Sigma^{(l+1)} + s_w^2\, \Theta^{(l)}\, E[\sigma'(u)\sigma'(u')],
+
+with Gaussian u and u' of covariance :math:`\Sigma^{(l)}`, from :math:`\Theta^{(1)} = \Sigma^{(1)} = s_w^2\, x^\top x'/N +
+s_b^2`. neural-tangents, with which tests and book compare, is there as ``kernels.nt``; this is the only module that
+imports it, and only when it is asked for.
 
 >>> import numpy as np
 >>> from peerflow import models
@@ -19,10 +25,8 @@ np.True_
 import sys
 import types
 import warnings
-from functools import cache, partial
-from itertools import pairwise
+from itertools import islice
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -30,22 +34,22 @@ from jaxtyping import Float
 from peerflow import _checks
 from peerflow.models import ACTIVATIONS, Model
 
-# neural_tangents imports its `experimental` subpackage, which alone needs TensorFlow: 1.8 GB for nothing used here.
-# An empty module in its place lets the rest be imported without. On import it also warns of names that later
-# versions of JAX deprecate; the version of JAX is pinned.
-sys.modules.setdefault("neural_tangents.experimental", types.ModuleType("neural_tangents.experimental"))
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    import neural_tangents as nt
-    from neural_tangents import stax
+# The series of tanh has at most so many terms, and ends where it misses so little of E[f'(u)^2], relatively.
+_TERMS, _CONVERGED = 32768, 1e-7
 
-_EXACT = {"relu": stax.Relu, "erf": stax.Erf}
-# The quadrature of the others: its points along each axis, and the relative error that is good enough. Odd numbers
-# have a point at zero and even ones do not, so that two of them cannot miss the same narrow slope there and agree.
-_POINTS = (41, 80, 161, 320, 641, 1280)
-_CONVERGED = 1e-6
-# A tile of the kernel is this long over the points: the quadrature holds (tile * points)^2 values, here 30 MB.
-_TILE_TIMES_POINTS = 1920
+
+def __getattr__(name):
+    """Import neural-tangents on first use, as ``kernels.nt``."""
+    if name != "nt":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Its `experimental` subpackage alone needs TensorFlow: 1.8 GB for nothing used here. An empty module in its place
+    # lets the rest be imported without. On import it also warns of names that later versions of JAX deprecate; the
+    # version of JAX is pinned.
+    sys.modules.setdefault("neural_tangents.experimental", types.ModuleType("neural_tangents.experimental"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import neural_tangents
+    return neural_tangents
 
 
 def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n2*outputs"]:
@@ -82,8 +86,8 @@ def infinite_width(
     r"""Return the limit :math:`\Theta` for a network of (1) with infinitely wide hidden layers and one output.
 
     With M outputs the kernel is :math:`\Theta \otimes I_M`. ReLU and erf have closed forms. For sigmoid and tanh
-    a quadrature is refined until the kernel changes by less than 1e-6 of itself where that is hardest, at the largest
-    input. The larger w_std and the inputs, the more points it takes.
+    a series is summed until the kernel is known to 1e-6 of itself where that is hardest, at the largest input. The
+    larger w_std and the inputs, the more terms and quadrature points it takes.
 
     Parameters
     ----------
@@ -102,17 +106,25 @@ def infinite_width(
     _checks.choice("activation", activation, ACTIVATIONS)
     hidden = _checks.count("hidden", hidden)
     w_std, b_std = _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std)
-    rows, columns = _inputs(x, x2)
-    symmetric, columns = columns is None, rows if columns is None else columns
-    limit = partial(_limit, hidden, activation, w_std, b_std)
-    points = _POINTS[0] if activation in _EXACT else _enough_points(limit, np.concatenate([rows, columns]))
-    kernel, tile = limit(points), _TILE_TIMES_POINTS // points
-    result = np.zeros((len(rows), len(columns)))
-    for i in range(0, len(rows), tile):
-        # Of a symmetric kernel, only what is on and above the diagonal is computed.
-        for j in range(i if symmetric else 0, len(columns), tile):
-            result[i : i + tile, j : j + tile] = kernel(rows[i : i + tile], columns[j : j + tile])
-    return np.triu(result) + np.triu(result, 1).T if symmetric else result
+    rows, columns = (None if each is None else np.asarray(each) for each in _inputs(x, x2))
+    columns = rows if columns is None else columns
+    scale, means = w_std**2 / rows.shape[1], _MEANS[activation]
+    cov = scale * (rows @ columns.T) + b_std**2
+    # Variances of the rows' and the columns' inputs, kept so that they broadcast to cov.
+    variances = [scale * (each**2).sum(axis=1) + b_std**2 for each in (rows, columns)]
+    kernel = cov
+    for _ in range(hidden):
+        try:
+            values, slopes = means(cov, variances[0][:, None], variances[1][None, :])
+            variances = [w_std**2 * means(v, v, v)[0] + b_std**2 for v in variances]
+        except ArithmeticError:
+            norm = max(np.linalg.norm(each, axis=1).max() for each in (rows, columns))
+            raise ValueError(
+                f"the quadrature does not converge for inputs of norm {norm:.3g}: scale them, or use activation='erf'"
+            ) from None
+        cov = w_std**2 * values + b_std**2
+        kernel = cov + w_std**2 * kernel * slopes
+    return kernel
 
 
 def _inputs(x, x2, size="inputs"):
@@ -127,53 +139,93 @@ def _inputs(x, x2, size="inputs"):
     return x, x2
 
 
-def _enough_points(limit, x) -> int:
-    """Return the first number of quadrature points after which doubling it changes nothing."""
-    norms = np.linalg.norm(x, axis=1)
-    largest = x[norms.argmax()][None]
-    coarse = limit(_POINTS[0])(largest, largest).item()
-    for points, more in pairwise(_POINTS):
-        fine = limit(more)(largest, largest).item()
-        if abs(coarse - fine) <= _CONVERGED * abs(fine):
-            return points
-        coarse = fine
-    raise ValueError(
-        f"the quadrature does not converge for inputs of norm {norms.max():.3g}: scale them, or use activation='erf'"
-    )
+def _relu(cov, var, var2):
+    """Return E[f(u) f(v)] and E[f'(u) f'(v)] for Gaussian u and v of this covariance and these variances."""
+    root = np.sqrt(np.maximum(var * var2 - cov**2, 0.0))
+    angle = np.arctan2(root, cov)
+    return (root + (np.pi - angle) * cov) / (2 * np.pi), (np.pi - angle) / (2 * np.pi)
 
 
-@cache
-def _limit(hidden, activation, w_std, b_std, points):
-    """Return the compiled kernel of two blocks of inputs."""
-    # Widths do not enter the limit, but stax asks for numbers.
-    dense = stax.Dense(1, W_std=w_std, b_std=b_std, parameterization="ntk")
-    if activation in _EXACT:
-        nonlinear = _EXACT[activation]()
-    else:
-        act = ACTIVATIONS[activation]
-        nonlinear = stax.Elementwise(act, _product_mean(act, points), _product_mean(jax.grad(act), points))
-    kernel = stax.serial(*[dense, nonlinear] * hidden, dense)[2]
-    return jax.jit(lambda x, x2: kernel(x, x2, "ntk"))
+def _erf(cov, var, var2):
+    """As :func:`_relu`."""
+    root = np.sqrt(1 + 2 * (var + var2) + 4 * np.maximum(var * var2 - cov**2, 0.0))
+    return 2 / np.pi * np.arctan2(2 * cov, root), 4 / np.pi / root
 
 
-def _product_mean(fn, points):
-    r"""Return (cov, var, var2) -> E[fn(u) fn(v)] for Gaussian u and v.
+def _sigmoid(cov, var, var2):
+    """As :func:`_relu`: the sigmoid of u is half of 1 + tanh(u/2), and tanh is odd."""
+    values, slopes = _tanh(cov / 4, var / 4, var2 / 4)
+    return (1 + values) / 4, slopes / 16
 
-    With :math:`u = s g`, :math:`v = \frac{\mathrm{cov}}{s} g + s' g'` and g, g' independent, it is a trapezoidal sum
-    over both, which converges geometrically for analytic functions. stax has a sigmoid and a quadrature of its own:
-    ``Sigmoid_like`` is an erf, whose kernel is off by one per cent, and ``ElementwiseNumerical`` spaces its
-    Gauss-Hermite points too widely for sigmoids of large inputs.
+
+def _tanh(cov, var, var2):
+    r"""As :func:`_relu`, by Mehler's series in the correlation.
+
+    With :math:`h_k` the normalized Hermite polynomials and :math:`d_k(s) = E[\tanh(sg) h_k(g)]/s`, it is
+    :math:`E[f(u)f(v)] = \mathrm{cov} \sum_k d_k(s) d_k(s') \rho^{k-1}` over odd k, and k times each term of the sum
+    for the derivatives. Each :math:`d_k` is an integral over one variable, so that pairs cost only the sum.
     """
-    # Beyond 9 standard deviations the weight is below 1e-17.
-    g = np.linspace(-9.0, 9.0, points)
-    weight = np.exp(-(g**2) / 2) / np.exp(-(g**2) / 2).sum()
-    fn = jnp.vectorize(fn)
+    std, std2 = np.sqrt(var), np.sqrt(var2)
+    terms = _enough_terms(max(std.max(), std2.max()))
+    left, right = _coefficients(std, terms), _coefficients(std2, terms)
+    # An input of zero without a bias has no correlation with others, and no term but the first.
+    both = var * var2
+    squared = np.minimum(np.divide(cov**2, both, out=np.zeros_like(cov), where=both > 0), 1.0)
+    values, slopes = np.zeros_like(cov), np.zeros_like(cov)
+    for k in range(2 * terms - 1, 0, -2):
+        term = left[k // 2] * right[k // 2]
+        values *= squared
+        values += term
+        slopes *= squared
+        slopes += k * term
+    return cov * values, slopes
 
-    def mean(cov, var, var2):
-        std = jnp.sqrt(jnp.maximum(var, 1e-30))  # an input of zero without a bias has none
-        slope = cov / std
-        rest = jnp.sqrt(jnp.maximum(var2 - slope**2, 0.0))
-        inner = jnp.sum(fn(slope * g[:, None] + rest * g[None, :]) * weight[None, :], axis=1)
-        return jnp.sum(weight * fn(std * g) * inner)
 
-    return mean
+def _coefficients(std, terms):
+    """Return d_k of :func:`_tanh` for the first odd k, with one leading axis for k."""
+    flat = std.reshape(-1)
+    g, weight = _grid(flat.max())
+    hidden = np.divide(np.tanh(flat * g[:, None]), flat, out=np.tile(g[:, None], len(flat)), where=flat > 0)
+    hidden *= weight[:, None]
+    rows, result = _odd_hermite(g), np.empty((terms, len(flat)))
+    for start in range(0, terms, 256):
+        some = result[start : start + 256]
+        some[:] = np.stack(list(islice(rows, len(some)))) @ hidden
+    return result.reshape(terms, *std.shape)
+
+
+def _enough_terms(std):
+    """Return how many odd k :func:`_tanh` needs up to this standard deviation, where correlation is one."""
+    g, weight = _grid(std)
+    hidden = np.tanh(std * g) / std if std > 0 else g
+    density = np.exp(-(g**2) / 4)
+    missing = whole = g[0] / np.sqrt(2 * np.pi) + weight @ (density * (1 - np.tanh(std * g) ** 2) ** 2)
+    for term, row in enumerate(islice(_odd_hermite(g), _TERMS)):
+        missing -= (2 * term + 1) * (row @ (weight * hidden)) ** 2
+        if missing <= _CONVERGED * whole:
+            return term + 1
+    raise ArithmeticError
+
+
+def _grid(std):
+    """Return points above zero, and weights with which a trapezoidal sum is a Gaussian mean of an even function.
+
+    The weights hold only the square root of the density, exp(-g^2/4); Hermite functions hold the other one.
+    """
+    # tanh(std g) has poles at a distance of 1/std and Hermite functions here oscillate about 4 std times a unit: from
+    # this many points on, both are resolved to rounding. Beyond 12 the weight is below 1e-15. About 22 std^2 terms are
+    # needed, so that there is no use for more points than these.
+    g = np.linspace(0.0, 12.0, 60 + int(48 * min(std, (_TERMS / 20) ** 0.5)))[1:]
+    return g, 2 * g[0] * np.exp(-(g**2) / 4) / np.sqrt(2 * np.pi)
+
+
+def _odd_hermite(g):
+    """Yield the normalized Hermite polynomials of odd degree, times exp(-g^2/4), by their three-term recursion."""
+    previous, row, k = np.zeros_like(g), np.exp(-(g**2) / 4), 0
+    while True:
+        if k % 2:
+            yield row
+        previous, row, k = row, (g * row - k**0.5 * previous) / (k + 1) ** 0.5, k + 1
+
+
+_MEANS = {"relu": _relu, "erf": _erf, "sigmoid": _sigmoid, "tanh": _tanh}
