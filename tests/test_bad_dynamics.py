@@ -136,7 +136,7 @@ def test_starts(call, theta0, message):
 
 @rejects([
     (lambda: run(theta0=np.zeros((3, 3))), r"theta0 must have shape \(3,\) or \(4, 3\), got \(3, 3\)"),
-    (lambda: expand(theta0=np.zeros((4, 3))), r"must be one common start \(params,\), got one row an agent \(4, 3\)"),
+    (lambda: expand(theta0=np.zeros((4, 3))), r"must be one common start \(params,\), got one row per agent \(4, 3\)"),
     (lambda: run(agents=agent_data(inputs=5)), "the model has 2 inputs, but the agents' data have 5"),
     (lambda: expand(agents=agent_data(outputs=2)), "the model has 1 outputs, but the agents' data have 2"),
     (lambda: expand(tolerance=0.0), "tolerance must be positive, got 0.0"),

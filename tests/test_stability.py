@@ -27,7 +27,7 @@ TIMES = ["discrete", "continuous"]
 
 
 def from_features(blocks) -> Linearization:
-    """Return a linearisation whose agents have these Jacobians, (agents, samples, params)."""
+    """Return a linearization whose agents have these Jacobians, (agents, samples, params)."""
     blocks = np.asarray(blocks, float)
     U, s, Vt = np.linalg.svd(blocks.reshape(-1, blocks.shape[2]), full_matrices=False)
     rank = int((s > 1e-10 * s[0]).sum())

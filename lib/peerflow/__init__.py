@@ -5,7 +5,7 @@ The ideas, in the order in which data flows through them:
 - ``mixing``: a graph becomes a mixing matrix W, with which peers average.
 - ``data`` and ``models``: what each agent knows, and the network they share.
 - ``kernels``: the network's neural tangent kernel, as it is and in the limit of infinite width.
-- ``objectives``: what an agent minimises, and the one switch on which training and prediction must agree.
+- ``objectives``: what an agent minimizes, and the one switch on which training and prediction must agree.
 - ``algorithms``: DGD, ATC and CTA are one update with W in three places.
 - ``training``: the real thing, nonlinear, step by step.
 - ``linearize``: the network about its common start, in a basis as small as its kernel's rank.

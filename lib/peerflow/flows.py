@@ -1,6 +1,6 @@
-r"""Closed forms of the linearised dynamics: the gradient flow (12)-(14), and the iteration itself.
+r"""Closed forms of the linearized dynamics: the gradient flow (12)-(14), and the iteration itself.
 
-In the reduced basis, with :math:`z` one row an agent, :math:`r_q = f_0 - y` on agent q's data, and
+In the reduced basis, with :math:`z` one row per agent, :math:`r_q = f_0 - y` on agent q's data, and
 :math:`c = \eta/D` (objective ``"local"``) or :math:`\eta/(DQ)` (``"global"``), every algorithm has
 
 .. math:: A = (W - I) \otimes I - c\, B \Psi C, \qquad u = -c\, B\, [F_q^\top r_q]_q, \qquad
@@ -80,7 +80,7 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """The linearised dynamics of one algorithm. Nothing is trained: ask for any time or step count."""
+    """The linearized dynamics of one algorithm. Nothing is trained: ask for any time or step count."""
 
     algorithm: Algorithm
     lin: Linearization
@@ -96,14 +96,14 @@ class Dynamics:
         return Trajectory(self.lin, times, self._solution.at(times))
 
     def after(self, counts) -> Trajectory:
-        """Return the linearised iteration after these numbers of steps: what training would give, were f linear."""
+        """Return the linearized iteration after these numbers of steps: what training would give, were f linear."""
         counts = _checks.counts("counts", counts)
         few = counts.max(initial=0) <= self._system.affordable()
         states = engines.recursion(self._system, counts) if few else self._solution.after(counts)
         return Trajectory(self.lin, counts.astype(float), states)
 
     def system(self) -> tuple[Float[np.ndarray, "Qr Qr"], Float[np.ndarray, "agents r"]]:
-        """Return A and u of (12a)-(12c) in the reduced basis, u with one row an agent."""
+        """Return A and u of (12a)-(12c) in the reduced basis, u with one row per agent."""
         return self._system.matrix(), self._system.input()
 
     def fixed_point(self) -> Trajectory:
@@ -159,7 +159,7 @@ def predict(algorithm: Algorithm, lin: Linearization, W, *, step_size: float, ob
 
 
 def gram(lin: Linearization, scale: float) -> tuple[Float[np.ndarray, "agents r r"], Float[np.ndarray, "agents r"]]:
-    """Return c Psi as one block an agent, and c F_q^T r_q: the gradient is their affine function of z."""
+    """Return c Psi as one block per agent, and c F_q^T r_q: the gradient is their affine function of z."""
     _checks.instance("lin", lin, Linearization)
     scale = _checks.positive("scale", scale)
     psi = scale * np.einsum("qir,qis->qrs", lin.features, lin.features, optimize=True)

@@ -1,4 +1,4 @@
-r"""The linearised dynamics for any loss: where there is no closed form, numerical integration (sec. IV).
+r"""The linearized dynamics for any loss: where there is no closed form, numerical integration (sec. IV).
 
 In the reduced basis of :mod:`peerflow.linearize`, with one row :math:`z_q` an agent, the flows (8a)-(8c) of the linear
 model (11) are

@@ -81,7 +81,7 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
         raise ValueError(f"tolerance must be below 1, or nothing is left, got {tolerance}")
     theta0 = _checks.array("theta0", theta0)
     if theta0.ndim == 2:
-        raise ValueError(f"theta0 must be one common start (params,), got one row an agent {theta0.shape}")
+        raise ValueError(f"theta0 must be one common start (params,), got one row per agent {theta0.shape}")
     theta0 = np.asarray(starts(model, agents, theta0)[0], dtype=np.float64)
     x = agents.pooled()[0]
     outputs, jacobian = np.asarray(model.apply(theta0, x)), np.asarray(model.jacobian(theta0, x))

@@ -1,6 +1,6 @@
 r"""The networks that agents train: parameters are one flat vector, outputs a matrix.
 
-The multilayer perceptron follows (1) with the neural tangent parametrisation: layer :math:`l` computes
+The multilayer perceptron follows (1) with the neural tangent parametrization: layer :math:`l` computes
 :math:`\sigma(\frac{s_w}{\sqrt{n_l}} W x + s_b b)` and every trainable entry starts as a standard normal. The last
 layer has no activation.
 
@@ -66,7 +66,7 @@ class Model:
 
 @partial(jax.jit, static_argnums=0)
 def _jacobian(model, theta, x):
-    """Return the Jacobian, compiled once a model."""
+    """Return the Jacobian, compiled once per model."""
     return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)
 
 
@@ -79,7 +79,7 @@ def mlp(
     w_std: float = 1.0,
     b_std: float = 0.1,
 ) -> Model:
-    """Return the multilayer perceptron of (1) in the neural tangent parametrisation.
+    """Return the multilayer perceptron of (1) in the neural tangent parametrization.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def last_layer(
 
 
 def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents params"]:
-    """Return all agents' initial parameters, one row each, from a common start (params,) or one row an agent.
+    """Return all agents' initial parameters, one row each, from a common start (params,) or one row per agent.
 
     Raises
     ------

@@ -124,13 +124,13 @@ class Modes:
     @may_overflow
     def at(self, times):
         t = times[:, None]
-        return self._synthesise(t * phi_1(t * self.eigenvalues))
+        return self._synthesize(t * phi_1(t * self.eigenvalues))
 
     @may_overflow
     def after(self, counts):
-        return self._synthesise(geometric(self.eigenvalues, counts[:, None]))
+        return self._synthesize(geometric(self.eigenvalues, counts[:, None]))
 
-    def _synthesise(self, growth):
+    def _synthesize(self, growth):
         y = ((growth * self.weights) @ self.vectors.T).reshape(len(growth), *self.shape)
         if self.root is not None:
             y = np.einsum("qij,tqj->tqi", self.root, y, optimize=True)
@@ -149,7 +149,7 @@ class Adapted:
     @may_overflow
     def at(self, times):
         t = times[:, None]
-        states = self.atc._synthesise(_delayed(self.atc.eigenvalues, t))
+        states = self.atc._synthesize(_delayed(self.atc.eigenvalues, t))
         return self._adapt(states) - np.expm1(-t[:, None]) * self.u
 
     @may_overflow

@@ -1,4 +1,4 @@
-r"""What an agent minimises, (2)-(3), and the convention on which training and prediction must agree.
+r"""What an agent minimizes, (2)-(3), and the convention on which training and prediction must agree.
 
 Agent q's objective is :math:`L_q(\theta) = \frac1D \sum_i \ell(f(x_{q,i};\theta), y_{q,i})`, the whole network's
 :math:`L = \frac1Q \sum_q L_q`. The updates (4)-(6) follow the gradient of :math:`L_q`; the stacked forms (7), (8) and
@@ -56,7 +56,7 @@ def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
     Raises
     ------
     ValueError
-        If the name is unknown, or a cross-entropy is asked for targets that are no probabilities, or for one output.
+        If the name is unknown, or a cross-entropy is asked for targets that are not probabilities, or for one output.
     """
     loss = _checks.choice("loss", name, LOSSES)
     if name == "mse":
@@ -68,7 +68,7 @@ def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
     if (y < 0).any() or (y > 1).any():
         # Labels -1 and 1, say: the loss would have no lower bound.
         raise ValueError(f"{name} needs targets from 0 to 1, got values from {y.min()} to {y.max()}")
-    if name == "cross_entropy" and not np.allclose(y.sum(axis=-1), 1, atol=1e-6):
+    if name == "cross_entropy" and (np.abs(y.sum(axis=-1) - 1) > 1e-6).any():
         raise ValueError("cross_entropy needs targets that sum to 1 over the outputs, as one-hot ones do")
     return loss
 

@@ -76,7 +76,7 @@ def train(
     W
         Doubly stochastic mixing matrix (agents, agents), symmetric or not.
     theta0
-        The common start (params,), or one row an agent (agents, params). Its dtype is the run's.
+        The common start (params,), or one row per agent (agents, params). Its dtype is the run's.
     step_size, steps
         The paper's eta, and the number of updates.
     objective
