@@ -43,9 +43,7 @@ def assert_trajectory(got, problem, params, tolerance):
     """Compare parameters, both losses and outputs on new inputs with what these parameters give in (11)."""
     x, y = problem.agents.x, problem.agents.y
     pooled_x, pooled_y = x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2])
-    local = [
-        [reference.mean_loss(f[q], y[q]) for f in problem.linear_outputs(params, x[q])] for q in range(AGENTS)
-    ]
+    local = [[reference.mean_loss(f[q], y[q]) for f in problem.linear_outputs(params, x[q])] for q in range(AGENTS)]
     total = [[reference.mean_loss(f, pooled_y) for f in row] for row in problem.linear_outputs(params, pooled_x)]
     new = np.random.default_rng(5).normal(size=(4, x.shape[2]))
     assert_close(got.params(), params, tolerance=tolerance)

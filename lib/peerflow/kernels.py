@@ -1,18 +1,18 @@
 r"""The neural tangent kernel: of a network as it is, and of the infinitely wide one (sec. II).
 
-.. math:: \hat\Theta(x, x') = \frac{\partial f(x;\theta)}{\partial\theta}
+.. math:: \widehat K(x, x') = \frac{\partial f(x;\theta)}{\partial\theta}
     \left(\frac{\partial f(x';\theta)}{\partial\theta}\right)^\top
-    \;\longrightarrow\; \Theta(x, x')\, I_M
+    \;\longrightarrow\; K(x, x')\, I_M
 
 as the hidden layers of :func:`peerflow.models.mlp` grow, at a rate of one over the square root of the width. The limit
 is that of the parametrization in (1), weights and biases of every layer trained. Layer by layer,
 
 .. math:: \Sigma^{(l+1)} = s_w^2\, E[\sigma(u)\sigma(u')] + s_b^2, \qquad
-    \Theta^{(l+1)} = \Sigma^{(l+1)} + s_w^2\, \Theta^{(l)}\, E[\sigma'(u)\sigma'(u')],
+    K^{(l+1)} = \Sigma^{(l+1)} + s_w^2\, K^{(l)}\, E[\sigma'(u)\sigma'(u')],
 
-with Gaussian u and u' of covariance :math:`\Sigma^{(l)}`, from :math:`\Theta^{(1)} = \Sigma^{(1)} = s_w^2\, x^\top x'/N +
-s_b^2`. neural-tangents, with which tests and book compare, is there as ``kernels.nt``; this is the only module that
-imports it, and only when it is asked for.
+with Gaussian u and u' of covariance :math:`\Sigma^{(l)}`, from
+:math:`K^{(1)} = \Sigma^{(1)} = s_w^2\, x^\top x'/N + s_b^2`. neural-tangents, with which tests and book compare,
+is there as ``kernels.nt``; this is the only module that imports it, and only when it is asked for.
 
 >>> import numpy as np
 >>> from peerflow import models
@@ -53,7 +53,7 @@ def __getattr__(name):
 
 
 def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n2*outputs"]:
-    r"""Return the empirical kernel :math:`\hat\Theta` of sec. II: products of Jacobians at these parameters.
+    r"""Return the empirical kernel :math:`\widehat K` of sec. II: products of Jacobians at these parameters.
 
     Rows and columns run over samples and, within each, over outputs, as in the stacked outputs of (9).
 
@@ -83,9 +83,9 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
 def infinite_width(
     x, x2=None, *, hidden: int = 1, activation: str = "sigmoid", w_std: float = 1.0, b_std: float = 0.1
 ) -> Float[np.ndarray, "n n2"]:
-    r"""Return the limit :math:`\Theta` for a network of (1) with infinitely wide hidden layers and one output.
+    r"""Return the limit :math:`K` for a network of (1) with infinitely wide hidden layers and one output.
 
-    With M outputs the kernel is :math:`\Theta \otimes I_M`. ReLU and erf have closed forms. For sigmoid and tanh
+    With M outputs the kernel is :math:`K \otimes I_M`. ReLU and erf have closed forms. For sigmoid and tanh
     a series is summed until the kernel is known to 1e-6 of itself where that is hardest, at the largest input. The
     larger w_std and the inputs, the more terms and quadrature points it takes.
 
