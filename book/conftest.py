@@ -163,6 +163,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     if config.option.nbval_lax:
         raise pytest.UsageError("--nbval-lax compares nothing: use --nbval")
+    config.option.nbval_kernel_name = "python3"  # whatever a notebook names
     record.fix_environment()
     if not hasattr(config, "workerinput"):
         for picture in DIFFERENCES.glob("*.png"):

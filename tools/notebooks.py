@@ -25,12 +25,6 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat.v4 import new_code_cell
 
 CELL_TIMEOUT = 300
-# Two that compete for one core cost several times what they save: one notebook a core, one thread a notebook.
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
 # What editors and runs leave in a cell's metadata.
 _PASSING = ("execution", "ExecuteTime", "trusted")
 # A widget too many renames all that follow; the first differences tell.
@@ -96,7 +90,7 @@ def normalise(notebook):
 
 
 def keep_what_agrees(stored, new) -> list[str]:
-    """Put the stored outputs and widgets that agree into the new notebook; return what does not."""
+    """Put the stored outputs and widgets that agree into the new notebook, reduce other pictures; return what moved."""
     comparison = Comparison(_tolerance(stored.metadata))
     # Comparing also renames both notebooks' widgets, and with them the views among their outputs.
     moved_widgets = list(widgets.differences(stored, new, comparison))
@@ -114,8 +108,11 @@ def keep_what_agrees(stored, new) -> list[str]:
                 if "execution_count" in other:
                     one.execution_count = other.execution_count
             fresh.outputs = old.outputs
-        elif old.execution_count is None:
-            news.append(f"{old.id}: new")
+        else:
+            for output in fresh.outputs:
+                outputs.reduce_pictures(output)
+            if old.execution_count is None:
+                news.append(f"{old.id}: new")
         news += [f"{old.id}: {one}" for one in found if old.execution_count is not None]
     return news + moved_widgets
 
@@ -142,7 +139,6 @@ def main(folder: Path, page: Path | None = None) -> int:
         print(f"no notebooks under {folder}")
         return 1
     failed, times = 0, {}
-    os.environ |= ONE_THREAD
     record.fix_environment()
     # Every notebook is a process of its own; the threads of this pool only wait for them.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -3,6 +3,7 @@
 Ids of widgets are left to ``widgets``, which compares what stands behind them.
 """
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,13 @@ class Comparison:
         stem = self.stem if self.saved == 1 else self.stem.with_name(f"{self.stem.name}-{self.saved}")
         pictures.save(stem, stored, new)
         yield f"{path}: {found}; see {stem}-*.png"
+
+
+def reduce_pictures(output) -> None:
+    """Give an output's pictures fewer colours, see ``pictures.reduced``."""
+    for mime, value in output.get("data", {}).items():
+        if mime.endswith(_PICTURE) and (png := pictures.decoded(value)):
+            output["data"][mime] = base64.b64encode(pictures.reduced(png)).decode()
 
 
 def merge_streams(outputs: list) -> list:

@@ -4,18 +4,22 @@ nbval runs the cells and reads every message; nbclient knows what a message does
 messages to the second, so that tests compare the very thing that ``make notebooks`` stores.
 """
 
+import atexit
 import copy
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionComplete
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-# A reader's own settings must not change a picture: the file with matplotlib's defaults takes their place.
-ENVIRONMENT = {"MATPLOTLIBRC": str(Path(matplotlib.get_data_path()) / "matplotlibrc")}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Recorder:
@@ -71,5 +75,26 @@ def cleared(notebook: NotebookNode) -> NotebookNode:
 
 
 def fix_environment() -> None:
-    """Let every kernel that is started from here draw the same pictures."""
-    os.environ |= ENVIRONMENT
+    """Let every kernel that is started from here be the book's own, ``tools/kernels/python3``, in a home made for it."""
+    home = Path(tempfile.mkdtemp(prefix="notebooks-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ |= {
+        # Searched before the reader's and the machine's own kernels.
+        "JUPYTER_PATH": str(ROOT / "tools"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "NOTEBOOK_HOME": str(home),
+    }
+    _find_fonts(home)
+
+
+def _find_fonts(home):
+    """Let matplotlib list the fonts before a notebook runs: a list that takes long is a warning among the outputs."""
+    kept = ROOT / "_build" / f"matplotlib-{version('matplotlib')}"
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        (home / "matplotlib").symlink_to(kept)
+    except OSError:  # nothing can be written here
+        (home / "matplotlib").mkdir()
+    if not list((home / "matplotlib").glob("fontlist*")):
+        environment = {**os.environ, "MPLCONFIGDIR": str(home / "matplotlib")}
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True)
