@@ -156,7 +156,7 @@ def pytest_collect_file(file_path, parent):
 
 def pytest_collection_modifyitems(config, items):
     """Start with the notebook that took longest last time, so that none is left over at the end."""
-    seconds = config.cache.get(_SECONDS, {})
+    seconds = _seconds(config)
     items.sort(key=lambda item: -seconds.get(item.path.stem, 0))
 
 
@@ -169,6 +169,12 @@ def pytest_configure(config):
         for picture in DIFFERENCES.glob("*.png"):
             picture.unlink()
         config.pluginmanager.register(_Summary(config))
+
+
+def _seconds(config):
+    """Return how long each notebook took last time, if anything remembers."""
+    cache = getattr(config, "cache", None)  # there is none with -p no:cacheprovider
+    return cache.get(_SECONDS, {}) if cache else {}
 
 
 class _Summary:
@@ -186,7 +192,8 @@ class _Summary:
             terminalreporter.write_line(line)
 
     def pytest_sessionfinish(self):
-        self.config.cache.set(_SECONDS, self.config.cache.get(_SECONDS, {}) | self.seconds)
+        if cache := getattr(self.config, "cache", None):
+            cache.set(_SECONDS, _seconds(self.config) | self.seconds)
 
     def _named(self):
         """Yield every tolerance and exemption that the notebooks name: none goes unseen."""

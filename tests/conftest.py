@@ -1,13 +1,26 @@
-"""Strict arrays for every test: no mixed dtypes, no mixed ranks; float64 comes from importing peerflow."""
+"""Strict arrays for every test: no mixed dtypes, no mixed ranks; float64 comes from importing peerflow.
 
-import jax
-import numpy as np
-import pytest
-import reference
-from problems import Problem, affine, frozen, network
+What a reader has set for JAX and matplotlib is not what is tested here.
+"""
 
-import peerflow  # noqa: F401 (float64)
+import os
 
+for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_", "MPLBACKEND"))]:
+    del os.environ[name]
+# An accelerator that JAX sees and cannot use gives a warning, in the first test that computes something.
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax  # noqa: E402
+import matplotlib  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import reference  # noqa: E402
+from problems import Problem, affine, frozen, network  # noqa: E402
+
+import peerflow  # noqa: E402, F401 (float64)
+
+matplotlib.use("agg")
+matplotlib.rcdefaults()
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -63,7 +63,8 @@ def project(folder: Path, **notebooks) -> Path:
     fonts = f"matplotlib-{matplotlib.__version__}"
     if (ROOT / "_build" / fonts).exists():  # listed once for all
         shutil.copytree(ROOT / "_build" / fonts, folder / "_build" / fonts)
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "conftest.py"):
+        shutil.copy(ROOT / name, folder)
     contents = "".join(f"  - file: book/{name}\n" for name in notebooks)
     (folder / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{contents}")
     for name, notebook in notebooks.items():
@@ -71,10 +72,10 @@ def project(folder: Path, **notebooks) -> Path:
     return folder
 
 
-def run(folder: Path, *command, **settings):
+def run(folder: Path, *command, before=(), **settings):
     """Run a Python command in a project; return its exit code and what it printed."""
     done = subprocess.run(
-        [sys.executable, *command],
+        [*before, sys.executable, *command],
         cwd=folder,
         env={**os.environ, "PYTEST_ADDOPTS": "", **settings},
         capture_output=True,

@@ -89,12 +89,15 @@ def fix_environment() -> None:
 
 def _find_fonts(home):
     """Let matplotlib list the fonts before a notebook runs: a list that takes long is a warning among the outputs."""
-    kept = ROOT / "_build" / f"matplotlib-{version('matplotlib')}"
+    kept, used = ROOT / "_build" / f"matplotlib-{version('matplotlib')}", home / "matplotlib"
     try:
         kept.mkdir(parents=True, exist_ok=True)
-        (home / "matplotlib").symlink_to(kept)
-    except OSError:  # nothing can be written here
-        (home / "matplotlib").mkdir()
-    if not list((home / "matplotlib").glob("fontlist*")):
-        environment = {**os.environ, "MPLCONFIGDIR": str(home / "matplotlib")}
+    except OSError:
+        pass  # nothing can be written here
+    if os.access(kept, os.W_OK):
+        used.symlink_to(kept)
+    else:
+        used.mkdir()
+    if not list(used.glob("fontlist*")):
+        environment = {**os.environ, "MPLCONFIGDIR": str(used)}
         subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], env=environment, check=True)
