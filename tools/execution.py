@@ -1,34 +1,53 @@
 """The page that says when, where and how fast this copy of the book was executed."""
 
-import datetime
 import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from kept import Result
+
 PACKAGES = ("jax", "jaxlib", "neural-tangents", "diffrax", "numpy", "scipy", "matplotlib", "networkx", "scikit-learn")
 
 
-def page(seconds: Mapping[str, float]) -> str:
-    """Return the page as Markdown, from the seconds that each notebook took."""
-    now = datetime.datetime.now(datetime.UTC)
-    notebooks = [f"| `{name}` | {time:.1f} |" for name, time in sorted(seconds.items())]
+def moved(results: Mapping[str, Result]) -> str:
+    """Say in a line which notebooks' outputs moved."""
+    names = [f"{name} ({len(result.news)})" for name, result in sorted(results.items()) if result.news]
+    if not names:
+        return "nothing moved: every output agrees with the stored one"
+    return f"MOVED: outputs differ from the stored ones in {', '.join(names)}"
+
+
+def page(results: Mapping[str, Result]) -> str:
+    """Return the page as Markdown, from what executing each notebook gave."""
+    times = sorted({result.at for result in results.values()})
+    when = times[0] if len(times) == 1 else f"from {times[0]} to {times[-1]}"
+    news = [f"- `{name}`, {line}" for name, result in sorted(results.items()) for line in map(_plain, result.news)]
+    notebooks = [f"| `{name}` | {result.seconds:.1f} |" for name, result in sorted(results.items())]
     packages = [f"| {name} | {version(name)} |" for name in PACKAGES]
     return "\n".join([
-        f"Executed on {now:%Y-%m-%d} at {now:%H:%M} UTC, one notebook a core, on {os.cpu_count()} cores "
+        f"Executed {when} UTC, one notebook a core, on {os.cpu_count()} cores "
         f"({_processor()}), {platform.system()}, Python {platform.python_version()}.",
+        "",
+        *([f"**{moved(results)}.**", "", *news] if news else [f"{moved(results).capitalize()}."]),
         "",
         "| Notebook | Seconds |",
         "|:--|--:|",
         *notebooks,
-        f"| all, one after the other | {sum(seconds.values()):.1f} |",
+        f"| all, one after the other | {sum(result.seconds for result in results.values()):.1f} |",
         "",
         "| Package | Version |",
         "|:--|:--|",
         *packages,
         "",
     ])  # fmt: skip
+
+
+def _plain(line: str) -> str:
+    """Return what moved as code, since it may hold any character."""
+    cell, _, what = line.partition(": ")
+    return f"{cell}: `{what.replace('`', chr(39))}`"
 
 
 def _processor() -> str:

@@ -1,14 +1,19 @@
 """Execute notebooks in place, in parallel, and say which stored outputs moved and by how much.
 
-    python tools/notebooks.py FOLDER [PAGE]
+    python tools/notebooks.py FOLDER [BUILD]
 
 An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. What the code in
 solutions prints is written below it. Ids and timings are normalised. So a second run changes nothing, and what git shows
-is what really moved. PAGE is a file to write the times to.
+is what really moved.
+
+With BUILD, a folder, executed notebooks are kept there: those that are unchanged are not executed again. The page on
+execution in FOLDER then tells about this run, and BUILD/moved.txt says in a line what moved.
 """
 
 import copy
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +25,7 @@ import nbformat
 from harness import outputs, record, rules, solutions, widgets
 from harness.outputs import Comparison
 from harness.text import Tolerance, tolerance_problem
+from kept import Kept, Result, write
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat.v4 import new_code_cell
@@ -29,6 +35,9 @@ CELL_TIMEOUT = 300
 _PASSING = ("execution", "ExecuteTime", "trusted")
 # A widget too many renames all that follow; the first differences tell.
 _SHOWN = 20
+_STOP_SECONDS = 1.0
+# Whoever runs a kernel at the moment.
+_CLIENTS = set()
 
 
 def update(path: Path) -> tuple[float, list[str]]:
@@ -38,7 +47,7 @@ def update(path: Path) -> tuple[float, list[str]]:
     new = record.cleared(stored)
     texts = _execute(new, path.parent)
     news = [*keep_what_agrees(stored, normalise(new)), *show_solutions(new, texts), *rules.problems(new)]
-    nbformat.write(new, path)
+    write(path, nbformat.writes(new) + "\n")
     return time.perf_counter() - start, news
 
 
@@ -53,6 +62,7 @@ def _execute(notebook, folder) -> list[str]:
         on_cell_execute=lambda cell, cell_index: started.append(cell),
     )
     own, blocks = len(notebook.cells), list(solutions.blocks(notebook))
+    _CLIENTS.add(client)
     try:
         with client.setup_kernel(stderr=subprocess.DEVNULL):  # of the kernel itself, not of cells
             for number, cell in enumerate(notebook.cells):
@@ -65,6 +75,8 @@ def _execute(notebook, folder) -> list[str]:
     except DeadKernelError as error:
         # Unlike the other errors, this one does not show the cell.
         raise DeadKernelError(f"{error} in this cell:\n{started[-1].source}") from None
+    finally:
+        _CLIENTS.discard(client)
     texts = [solutions.printed(cell.outputs) for cell in notebook.cells[own:]]
     del notebook.cells[own:]
     return texts
@@ -133,32 +145,117 @@ def _tolerance(*metadata):
     return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))
 
 
-def main(folder: Path, page: Path | None = None) -> int:
-    paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-    if not paths:
+class Run:
+    """Executes the notebooks of a folder, and tells about it."""
+
+    def __init__(self, folder: Path, build: Path | None):
+        self.folder, self.build = folder, build
+        self.paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+        self.kept = Kept(build / "executed") if build else None
+        self.results, self.failed = {}, []
+
+    def execute(self) -> None:
+        """Execute every notebook that is not kept; those that fail leave the others alone."""
+        waiting = []
+        for path in self.paths:
+            if self.kept and (result := self.kept.restore(path)):
+                self._tell(path, result, f"executed before, {result.at} UTC")
+            else:
+                waiting.append(path)
+        record.fix_environment()
+        # Every notebook is a process of its own; the threads of this pool only wait for them.
+        pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        try:
+            running = {pool.submit(self._one, path): path for path in waiting}
+            for future in as_completed(running):
+                path = running[future]
+                try:
+                    result = future.result()
+                    self._tell(path, result, f"{result.seconds:.1f} s")
+                except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                    self.failed.append(path)
+                    print(f"{self._count()} {self._name(path)} FAILED\n{error}", flush=True)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _one(self, path):
+        file = self.kept and self.kept.file(path)
+        result = Result(*update(path))
+        if file:
+            self.kept.save(file, path, result)
+        return result
+
+    def _tell(self, path, result, how):
+        self.results[self._name(path)] = result
+        news = result.news
+        print(f"{self._count()} {self._name(path)}: {how}, {len(news) or 'nothing'} moved", flush=True)
+        shown = news[:_SHOWN] + ([f"... and {len(news) - _SHOWN} more"] if len(news) > _SHOWN else [])
+        print("".join(f"    {line}\n" for line in shown), end="", flush=True)
+
+    def _count(self):
+        return f"[{len(self.results) + len(self.failed)}/{len(self.paths)}]"
+
+    def _name(self, path):
+        return str(path.relative_to(self.folder))
+
+    def report(self) -> int:
+        """Say what moved or failed, on the page on execution too; return the exit code."""
+        if self.failed:
+            count = f"{len(self.failed)} of {len(self.paths)} notebooks failed"
+            print(f"{count}: open them with `make lab` and run the cell shown above")
+            return 1
+        line = execution.moved(self.results)
+        print(line)
+        if self.build:
+            (self.folder / "execution.md").write_text(execution.page(self.results))
+            (self.build / "moved.txt").write_text(f"{line}\n")
+        return 0
+
+    def stopped(self) -> None:
+        """End every kernel, and say what is done."""
+        deadline, alive = time.monotonic() + _STOP_SECONDS, set(_CLIENTS)
+        while alive and time.monotonic() < deadline:
+            # One that is just being started has no number yet.
+            alive -= {client for client in alive if _kill(client)}
+            time.sleep(0.02)
+        then = "`make book` goes on from there" if self.build else "these have their new outputs"
+        print(f"\nstopped: {len(self.results)} of {len(self.paths)} notebooks are done; {then}", flush=True)
+
+
+def _kill(client) -> bool:
+    provisioner = getattr(client.km, "provisioner", None)
+    if getattr(provisioner, "pid", None) is None:
+        return False
+    try:
+        os.killpg(provisioner.pid, signal.SIGKILL)  # a kernel leads a group of its own
+    except ProcessLookupError:
+        pass
+    return True
+
+
+def main(folder: Path, build: Path | None = None) -> int:
+    signals = []
+
+    def stop(number, frame):
+        signals.append(number)
+        for same in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(same, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    run = Run(folder, build)
+    if not run.paths:
         print(f"no notebooks under {folder}")
         return 1
-    failed, times = 0, {}
-    record.fix_environment()
-    # Every notebook is a process of its own; the threads of this pool only wait for them.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        running = {pool.submit(update, path): path for path in paths}
-        for done, future in enumerate(as_completed(running), 1):
-            name = running[future].relative_to(folder)
-            try:
-                seconds, news = future.result()
-                times[str(name)] = seconds
-                print(f"[{done}/{len(paths)}] {name}: {seconds:.1f} s, {len(news) or 'nothing'} moved", flush=True)
-                shown = news[:_SHOWN] + ([f"... and {len(news) - _SHOWN} more"] if len(news) > _SHOWN else [])
-                print("".join(f"    {line}\n" for line in shown), end="", flush=True)
-            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                failed += 1
-                print(f"[{done}/{len(paths)}] {name} FAILED\n{error}", flush=True)
-    if failed:
-        print(f"{failed} of {len(paths)} notebooks failed: open them with `make lab` and run the cell shown above")
-    elif page is not None:
-        page.write_text(execution.page(times))
-    return min(failed, 1)
+    try:
+        run.execute()
+        return run.report()
+    except KeyboardInterrupt:
+        run.stopped()
+        shutil.rmtree(os.environ.get("NOTEBOOK_HOME", ""), ignore_errors=True)
+        # Threads wait for kernels that are gone: Python would wait for them.
+        os._exit(128 + signals[0])
 
 
 if __name__ == "__main__":

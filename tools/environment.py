@@ -1,0 +1,86 @@
+"""Make .venv from requirements.lock, unless it is there and still fits; run by `make` with the reader's own Python.
+
+    python tools/environment.py
+
+It fits if it was made from this lock, in this place, by a Python that is still there. Written for any Python 3, so that one
+that is too old is told so.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON, READY, SCRIPT = VENV / "bin" / "python", VENV / "ready", VENV / "bin" / "jupyter-book"
+# Settings of the reader's for pip that would put the packages elsewhere or refuse them; indexes and proxies stay.
+_OTHERS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_BINARY", "PIP_DRY_RUN")
+_OTHERS += ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "VIRTUAL_ENV")
+
+
+def main():
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        found = ".".join(map(str, sys.version_info[:3]))
+        return "peerflow needs Python 3.11 to 3.13, and %s is %s: try make PYTHON=python3.12" % (sys.executable, found)
+    (ROOT / "_build").mkdir(exist_ok=True)
+    with open(ROOT / "_build" / "environment.lock", "w") as lock:
+        # A second make waits, and then finds it made.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return None if READY.exists() and READY.read_text() == _digest() and not _unusable() else _make()
+
+
+def _make():
+    reason = _unusable() if VENV.exists() else None
+    if reason:
+        print(f"{reason}: it is made anew", flush=True)
+        shutil.rmtree(str(VENV))
+    print("making .venv from requirements.lock; this takes a minute or two", flush=True)
+    start = time.monotonic()
+    if not VENV.exists() and subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=_variables()):
+        shutil.rmtree(str(VENV), ignore_errors=True)
+        return "no virtual environment could be made: install Python's venv module"
+    # What is interrupted from here on is made anew next time.
+    if READY.exists():
+        READY.unlink()
+    # Nothing is compiled ahead of use: that keeps the environment small.
+    install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
+    for what in (
+        ["--require-hashes", "--requirement", "requirements.lock"],
+        ["--no-build-isolation", "--editable", "."],
+    ):
+        if subprocess.call(install + what, cwd=str(ROOT), env=_variables()):
+            return "the environment could not be made. Is the package index reachable? Run make again to go on."
+    READY.write_text(_digest())
+    print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
+    return None
+
+
+def _unusable():
+    """Say why the environment that is there cannot be used, if so."""
+    if not PYTHON.exists():
+        return ".venv has lost the Python that it was made with"
+    if not READY.exists():
+        return ".venv was never finished"
+    # Scripts name their interpreter by its whole path, in the first or, if that is long, the second line.
+    if str(PYTHON) not in SCRIPT.read_text()[:1000]:
+        return f".venv was made in another folder than {ROOT}"
+    return None
+
+
+def _digest():
+    named = b"".join((ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml"))
+    return hashlib.sha256(named).hexdigest() + "\n"
+
+
+def _variables():
+    kept = {name: value for name, value in os.environ.items() if name not in _OTHERS}
+    return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
