@@ -27,9 +27,10 @@ def main(folder, pid):
 
 def _started(pid):
     """Return when a process started, which with its number names it for good; nothing, if it has ended."""
-    stat = Path("/proc", pid, "stat")
     if Path("/proc/self/stat").exists():
-        return stat.read_text().rpartition(")")[2].split()[19] if stat.exists() else ""
+        stat = Path("/proc", pid, "stat")
+        state, *rest = stat.read_text().rpartition(")")[2].split() if stat.exists() else "Z"
+        return "" if state == "Z" else rest[18]
     shown = subprocess.run(["ps", "-o", "lstart=", "-p", pid], capture_output=True, text=True)
     return " ".join(shown.stdout.split())
 
