@@ -198,6 +198,19 @@ def test_outputs_agree_whole():
     assert compare([new_output("stream", name="stdout", text="a")], [new_output("stream", name="stderr", text="a")])
 
 
+def test_what_is_new_and_what_is_missing_says_its_first_words():
+    warning = new_output("stream", name="stderr", text="WARNING: no accelerator" + 300 * "!")
+    printed = new_output("stream", name="stdout", text="loss 0.25\n")
+    result = new_output("execute_result", {"text/plain": "42"})
+    error = new_output("error", ename="ValueError", evalue="steps must be positive", traceback=[])
+    assert compare([printed, result], [printed, warning])[1:] == [
+        "only stored: execute_result (text/plain): '42'",
+        f"only new: stream (stderr): 'WARNING: no accelerator{177 * '!'}'...",
+    ]
+    assert compare([result], [result, result])[1:] == ["only new: execute_result (text/plain): '42'"]
+    assert compare([], [error])[1:] == ["only new: error (ValueError): 'steps must be positive'"]
+
+
 def test_numbers_in_json_and_pictures_in_html_are_compared_as_such():
     black, grey = (base64.b64encode(png(np.full((9, 9, 3), value))).decode() for value in (0, 99))
     html = "<img src='data:image/png;base64,{}'> 0.25"

@@ -16,6 +16,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _PICTURE = "image/png"
 # In one line, or in lines of 76 characters, as Python's base64 writes it: words that follow are none of it.
 _EMBEDDED = re.compile(r"data:image/png;base64,((?:[A-Za-z0-9+/]{76}\n)*[A-Za-z0-9+/]+={0,2})")
+# Of an output that is not expected.
+_START = 200
 # Counted by position, not part of what a reader sees.
 _IGNORED = {"output_type", "execution_count", "traceback"}
 
@@ -33,6 +35,8 @@ class Comparison:
         kinds, new_kinds = [_kind(one) for one in old], [_kind(one) for one in fresh]
         if kinds != new_kinds:
             yield f"outputs: {kinds} stored, {new_kinds} new"
+            for where, some, others in (("stored", old, new_kinds), ("new", fresh, kinds)):
+                yield from (f"only {where}: {found}" for found in _surplus(some, others))
             return
         for one, other in zip(old, fresh):
             for key in sorted((one.keys() | other.keys()) - _IGNORED):
@@ -124,6 +128,19 @@ def merge_streams(outputs: list) -> list:
         else:
             merged.append(output)
     return merged
+
+
+def _surplus(outputs, others):
+    """Yield the start of what each output says that is of none of the other kinds, or of more than there are."""
+    left = list(others)
+    for output in outputs:
+        if (kind := _kind(output)) in left:
+            left.remove(kind)
+            continue
+        data = output.get("data", {})
+        said = output.get("text") or output.get("evalue") or data.get("text/plain") or next(iter(data.values()), "")
+        start = str(said).strip()
+        yield f"{kind}: {start[:_START]!r}{'...' if len(start) > _START else ''}"
 
 
 def _kind(output):
