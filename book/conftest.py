@@ -6,6 +6,7 @@ to what the solutions show as printed.
 """
 
 import copy
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -164,7 +165,8 @@ def pytest_configure(config):
     if config.option.nbval_lax:
         raise pytest.UsageError("--nbval-lax compares nothing: use --nbval")
     config.option.nbval_kernel_name = "python3"  # whatever a notebook names
-    record.fix_environment()
+    home = record.fix_environment()
+    config.add_cleanup(partial(shutil.rmtree, home, ignore_errors=True))  # pytest-xdist's workers end abruptly
     if not hasattr(config, "workerinput"):
         for picture in DIFFERENCES.glob("*.png"):
             picture.unlink()

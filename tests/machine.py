@@ -1,4 +1,4 @@
-"""A reader's machine on which everything is set that could change a notebook's outputs, and cells that would show it."""
+"""A reader's machine on which everything is set that could change a notebook's outputs, and cells that show it."""
 
 import json
 import os
@@ -37,7 +37,12 @@ c = get_config()
 c.InlineBackend.figure_formats = {"svg"}
 c.InteractiveShell.ast_node_interactivity = "all"
 """
-_KERNEL = "import os, sys; os.environ['STARTED_BY'] = 'another'; from ipykernel import kernelapp; kernelapp.launch_new_instance()"
+_KERNEL = """\
+import os
+from ipykernel import kernelapp
+os.environ["STARTED_BY"] = "another"
+kernelapp.launch_new_instance()
+"""
 _NAMESPACE = """\
 set -e
 mount --rbind /dev "$1"; mount -t tmpfs none /dev

@@ -2,8 +2,8 @@
 
     python tools/environment.py
 
-It fits if it was made from this lock, in this place, by a Python that is still there. Written for any Python 3, so that one
-that is too old is told so.
+It fits if it was made from this lock, in this place, by a Python that is still there. Written for any Python 3, so that
+one that is too old is told so.
 """
 
 import fcntl

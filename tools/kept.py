@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# All that outputs come from, beside the notebook: the library, what is installed, and how a notebook is run and compared.
+# All that outputs come from, beside the notebook: the library, what is installed, how it is run and compared.
 _SOURCES = ("lib/peerflow/**/*", "requirements.lock", "tools/notebooks.py", "tools/harness/*.py", "tools/kernels/*/*")
 
 

@@ -3,8 +3,8 @@
     python tools/notebooks.py FOLDER [BUILD]
 
 An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. What the code in
-solutions prints is written below it. Ids and timings are normalised. So a second run changes nothing, and what git shows
-is what really moved.
+solutions prints is written below it. Ids and timings are normalised. So a second run changes nothing, and what git
+shows is what really moved.
 
 With BUILD, a folder, executed notebooks are kept there: those that are unchanged are not executed again. The page on
 execution in FOLDER then tells about this run, and BUILD/moved.txt says in a line what moved.
@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import execution
@@ -35,7 +35,7 @@ CELL_TIMEOUT = 300
 _PASSING = ("execution", "ExecuteTime", "trusted")
 # A widget too many renames all that follow; the first differences tell.
 _SHOWN = 20
-_STOP_SECONDS = 1.0
+_POLL_SECONDS, _STOP_SECONDS = 0.1, 1.0
 # Whoever runs a kernel at the moment.
 _CLIENTS = set()
 
@@ -153,6 +153,11 @@ class Run:
         self.paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
         self.kept = Kept(build / "executed") if build else None
         self.results, self.failed = {}, []
+        self.stopped_by, self._home = None, None
+
+    def stop(self, number, frame) -> None:
+        """Take a signal; whoever waits looks for it. An exception could be raised anywhere, even where it is ignored."""
+        self.stopped_by = number
 
     def execute(self) -> None:
         """Execute every notebook that is not kept; those that fail leave the others alone."""
@@ -162,21 +167,27 @@ class Run:
                 self._tell(path, result, f"executed before, {result.at} UTC")
             else:
                 waiting.append(path)
-        record.fix_environment()
+        if waiting:
+            self._home = record.fix_environment()
         # Every notebook is a process of its own; the threads of this pool only wait for them.
         pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        running = {pool.submit(self._one, path): path for path in waiting}
         try:
-            running = {pool.submit(self._one, path): path for path in waiting}
-            for future in as_completed(running):
-                path = running[future]
-                try:
-                    result = future.result()
-                    self._tell(path, result, f"{result.seconds:.1f} s")
-                except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                    self.failed.append(path)
-                    print(f"{self._count()} {self._name(path)} FAILED\n{error}", flush=True)
+            while running and not self.stopped_by:
+                for future in wait(running, _POLL_SECONDS, FIRST_COMPLETED).done:
+                    self._take(running.pop(future), future)
         finally:
+            # Nothing is left to do, unless this was interrupted.
             pool.shutdown(wait=False, cancel_futures=True)
+            _end_kernels()
+
+    def _take(self, path, future):
+        try:
+            result = future.result()
+            self._tell(path, result, f"{result.seconds:.1f} s")
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            self.failed.append(path)
+            print(f"{self._count()} {self._name(path)} FAILED\n{error}", flush=True)
 
     def _one(self, path):
         file = self.kept and self.kept.file(path)
@@ -211,15 +222,20 @@ class Run:
             (self.build / "moved.txt").write_text(f"{line}\n")
         return 0
 
-    def stopped(self) -> None:
-        """End every kernel, and say what is done."""
-        deadline, alive = time.monotonic() + _STOP_SECONDS, set(_CLIENTS)
-        while alive and time.monotonic() < deadline:
-            # One that is just being started has no number yet.
-            alive -= {client for client in alive if _kill(client)}
-            time.sleep(0.02)
+    def tidy(self) -> None:
+        """Remove what was made for the kernels, and say what was done before an interruption."""
+        if self._home:
+            shutil.rmtree(self._home, ignore_errors=True)
         then = "`make book` goes on from there" if self.build else "these have their new outputs"
         print(f"\nstopped: {len(self.results)} of {len(self.paths)} notebooks are done; {then}", flush=True)
+
+
+def _end_kernels():
+    deadline, alive = time.monotonic() + _STOP_SECONDS, set(_CLIENTS)
+    while alive and time.monotonic() < deadline:
+        # One that is just being started has no number yet.
+        alive -= {client for client in alive if _kill(client)}
+        time.sleep(0.02)
 
 
 def _kill(client) -> bool:
@@ -234,28 +250,18 @@ def _kill(client) -> bool:
 
 
 def main(folder: Path, build: Path | None = None) -> int:
-    signals = []
-
-    def stop(number, frame):
-        signals.append(number)
-        for same in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(same, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     run = Run(folder, build)
     if not run.paths:
         print(f"no notebooks under {folder}")
         return 1
-    try:
-        run.execute()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, run.stop)
+    run.execute()
+    if not run.stopped_by:
         return run.report()
-    except KeyboardInterrupt:
-        run.stopped()
-        shutil.rmtree(os.environ.get("NOTEBOOK_HOME", ""), ignore_errors=True)
-        # Threads wait for kernels that are gone: Python would wait for them.
-        os._exit(128 + signals[0])
+    run.tidy()
+    # Threads wait for kernels that are gone: Python would wait for them.
+    os._exit(128 + run.stopped_by)
 
 
 if __name__ == "__main__":

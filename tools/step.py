@@ -1,6 +1,6 @@
 """Run one step of a target: say how long it took, or what to do when it failed.
 
-    python tools/step.py TARGET NAME ADVICE COMMAND...
+python tools/step.py TARGET NAME ADVICE COMMAND...
 """
 
 import signal
@@ -23,7 +23,9 @@ def main(target, name, advice, *command):
     for number in _INTERRUPTED:
         signal.signal(number, pass_on)
     running = subprocess.Popen(command)
-    code = running.wait()
+    # Not wait(): a signal that came just before it would be noticed only after it.
+    while (code := running.poll()) is None:
+        time.sleep(0.05)
     if code == 0:
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
     elif -code in _INTERRUPTED or code - 128 in _INTERRUPTED:

@@ -74,8 +74,11 @@ def cleared(notebook: NotebookNode) -> NotebookNode:
     return result
 
 
-def fix_environment() -> None:
-    """Let every kernel that is started from here be the book's own, ``tools/kernels/python3``, in a home made for it."""
+def fix_environment() -> Path:
+    """Let kernels that are started from here be the book's own, in ``tools/kernels``; return the home made for them.
+
+    It is removed when Python ends; who ends otherwise removes it.
+    """
     home = Path(tempfile.mkdtemp(prefix="notebooks-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ |= {
@@ -85,6 +88,7 @@ def fix_environment() -> None:
         "NOTEBOOK_HOME": str(home),
     }
     _find_fonts(home)
+    return home
 
 
 def _find_fonts(home):

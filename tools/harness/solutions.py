@@ -17,7 +17,9 @@ _BLOCK = re.compile(
     r"(?P<python>^```python\n(?P<code>.*?)^```$)(?:\s*\n^```text\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 # Any other way to open such a block or a solution: nothing would run it.
-_OTHER = re.compile(r"^[ \t]*(?:`{3,}|~{3,}|:{3,})[ \t]*(?:\{(?:code|solution).*|i?python\w*|text)[ \t]*$", re.MULTILINE)
+_OTHER = re.compile(
+    r"^[ \t]*(?:`{3,}|~{3,}|:{3,})[ \t]*(?:\{(?:code|solution).*|i?python\w*|text)[ \t]*$", re.MULTILINE
+)
 _QUOTED = 60
 
 
