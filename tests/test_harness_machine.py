@@ -1,5 +1,7 @@
 """Whatever is set on a reader's machine, a notebook's outputs are the same."""
 
+import re
+import shutil
 from pathlib import Path
 
 import machine
@@ -86,6 +88,28 @@ def test_a_folder_that_cannot_be_written_fails_nothing(executed, tmp_path):
     test = "tests/test_mixing.py::test_metropolis_hastings_on_any_connected_graph"
     code, said = run(ROOT, "-m", "pytest", "-q", test, before=before)
     assert code == 0 and " passed" in said, said
+
+
+WARNS = """\
+import warnings
+import pytest
+@pytest.mark.parametrize("module", ["peerflow.flows", "test_flows", "harness.text", "_pytest.config", "IPython.core", "other"])
+@pytest.mark.parametrize("category", [UserWarning, RuntimeWarning, DeprecationWarning, FutureWarning])
+def test_warns(module, category):
+    warnings.warn_explicit("beware", category, "file.py", 1, module=module)
+"""
+
+
+def test_our_warnings_and_deprecations_are_errors_and_the_machines_are_none(tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "test_warns.py").write_text(WARNS)
+    code, said = run(tmp_path, "-m", "pytest", "-q", "test_warns.py", "-p", "no:cacheprovider", "-rfE")
+    failed = set(re.findall(r"^FAILED .*\[(.*)\]", said, re.MULTILINE))
+    ours = {"peerflow.flows", "test_flows", "harness.text"}
+    expected = {f"{kind}-{module}" for kind in ("UserWarning", "RuntimeWarning") for module in ours}
+    expected |= {f"DeprecationWarning-{module}" for module in ours | {"other"}}
+    expected |= {f"FutureWarning-{module}" for module in ours | {"other", "_pytest.config", "IPython.core"}}
+    assert code == 1 and failed == expected, said
 
 
 def test_notebooks_are_checked_without_a_cache(executed):
