@@ -1,6 +1,8 @@
 """How far apart pictures are, and how they are stored in fewer colours."""
 
+import base64
 import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,3 +75,21 @@ def test_the_distance_is_the_root_mean_square_of_the_worst_square_of_whatever_si
     squares = [np.s_[top : top + 32, left : left + 32] for top in (0, 32, 64) for left in (0, 32)]
     worst = max(calculate_rms(stored[square].astype(float), new[square].astype(float)) for square in squares)
     assert pictures.distance(png(stored), png(new)) == pytest.approx(worst, rel=1e-6)
+
+
+def test_a_picture_keeps_its_shape_where_there_is_less_room():
+    """The size of a stored picture is that at which it is sharp; Sphinx writes it into the page."""
+    browser = shutil.which("chromium")
+    if not browser:
+        pytest.skip("there is no chromium to look at a page with")
+    sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+    style = (ROOT / "book" / "_static" / "wrap.css").read_text()
+    data = base64.b64encode(png(np.zeros((200, 600, 3)))).decode()
+    page = (
+        f"<style>img {{max-width: 100%}} {style}</style><article class='bd-article' style='width: 150px'>"
+        f"<img style='width: 300px; height: 100px' src='data:image/png;base64,{data}'></article>"
+    )
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
+        window.set_content(page)
+        assert window.evaluate("(i => [i.clientWidth, i.clientHeight])(document.querySelector('img'))") == [150, 50]
