@@ -26,9 +26,14 @@ def test_the_page_lists_every_notebook_its_sum_and_the_versions():
 
 
 def test_the_page_names_what_moved_and_when_each_part_was_executed():
-    news = "cell-3: text: 'a' stored, '`b`' new"
+    news = "cell-3: text: 'a' stored,\n'`b`' new"
     results = {"b.ipynb": result(2.0, news, at="2026-01-02 05:06"), "a.ipynb": result(1.0)}
     lines = execution.page(results).splitlines()
     assert lines[0].startswith("Executed from 2026-01-02 03:04 to 2026-01-02 05:06 UTC")
     assert lines[2] == "**MOVED: outputs differ from the stored ones in b.ipynb (1).**"
     assert lines[4] == "- `b.ipynb`, cell-3: `text: 'a' stored, ''b'' new`"
+
+
+def test_the_page_stays_short():
+    lines = execution.page({"a.ipynb": result(1.0, *(f"cell-{count}: new" for count in range(30)))}).splitlines()
+    assert sum(line.startswith("- ") for line in lines) == 21 and "- `a.ipynb`, and 10 more" in lines

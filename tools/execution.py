@@ -2,12 +2,14 @@
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from kept import Result
 
+# Of a notebook's differences.
+_SHOWN = 20
 PACKAGES = ("jax", "jaxlib", "neural-tangents", "diffrax", "numpy", "scipy", "matplotlib", "networkx", "scikit-learn")
 
 
@@ -23,7 +25,7 @@ def page(results: Mapping[str, Result]) -> str:
     """Return the page as Markdown, from what executing each notebook gave."""
     times = sorted({result.at for result in results.values()})
     when = times[0] if len(times) == 1 else f"from {times[0]} to {times[-1]}"
-    news = [f"- `{name}`, {line}" for name, result in sorted(results.items()) for line in map(_plain, result.news)]
+    news = [f"- `{name}`, {line}" for name, result in sorted(results.items()) for line in _shown(result.news)]
     notebooks = [f"| `{name}` | {result.seconds:.1f} |" for name, result in sorted(results.items())]
     packages = [f"| {name} | {version(name)} |" for name in PACKAGES]
     return "\n".join([
@@ -44,10 +46,13 @@ def page(results: Mapping[str, Result]) -> str:
     ])  # fmt: skip
 
 
-def _plain(line: str) -> str:
-    """Return what moved as code, since it may hold any character."""
-    cell, _, what = line.partition(": ")
-    return f"{cell}: `{what.replace('`', chr(39))}`"
+def _shown(news: list[str]) -> Iterator[str]:
+    """Yield the first differences as code, since they may hold any character."""
+    for line in news[:_SHOWN]:
+        cell, _, what = " ".join(line.split()).partition(": ")
+        yield f"{cell}: `{what.replace('`', chr(39))}`"
+    if len(news) > _SHOWN:
+        yield f"and {len(news) - _SHOWN} more"
 
 
 def _processor() -> str:
