@@ -83,7 +83,7 @@ def test_a_picture_keeps_its_shape_where_there_is_less_room():
     if not browser:
         pytest.skip("there is no chromium to look at a page with")
     sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
-    style = (ROOT / "book" / "_static" / "wrap.css").read_text()
+    style = (ROOT / "book" / "_static" / "book.css").read_text()
     data = base64.b64encode(png(np.zeros((200, 600, 3)))).decode()
     page = (
         f"<style>img {{max-width: 100%}} {style}</style><article class='bd-article' style='width: 150px'>"
