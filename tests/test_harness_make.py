@@ -153,7 +153,9 @@ def test_tests_leave_the_pages_of_the_book_alone():
     }
     assert "--path-output . _build/book/source" in dry["book"] and "rm -rf _build/book/source" in dry["book"]
     assert "--path-output _build/test _build/test/source" in dry["test"] and "_build/book" not in dry["test"]
-    assert "_build/html" not in dry["test"]
+    assert "--path-output . " not in dry["test"]
+    # The browser looks at what was tested.
+    assert "PEERFLOW_PAGES=_build/test/_build/html" in dry["test"]
 
 
 @pytest.fixture
