@@ -77,7 +77,7 @@ def test_errors_below_1e_10_are_rounding():
     assert compare.format_error(0.9e-10) == "< 1e-10" and compare.format_error(1.1e-10) == "1.1e-10"
 
 
-@pytest.mark.parametrize(("s", "kind"), [(1 - 1.2e-6, flows._Modes), (1 - 0.8e-6, flows._Stepper)])
+@pytest.mark.parametrize(("s", "kind"), [(1 - 1.2e-6, solvers.Modes), (1 - 0.8e-6, solvers.Stepper)])
 def test_a_congruence_costs_three_digits_at_most(s, kind):
     problem = affine()
     lin = linearize(problem.model, problem.agents, problem.theta0)
@@ -85,12 +85,12 @@ def test_a_congruence_costs_three_digits_at_most(s, kind):
 
 
 def test_what_moves_slower_than_rounding_moves_at_its_rate():
-    modes = flows._Modes(np.diag([-1.0, 0.0]), np.array([[0.0, 1.0]]), np.eye(1))
+    modes = solvers.Modes(np.diag([-1.0, 0.0]), np.array([[0.0, 1.0]]), np.eye(1))
     assert modes.at(np.array([1e30])).max() == pytest.approx(2.0**52)
 
 
 def test_exact_propagators_go_on_to_1e_14():
-    slow = flows._Stepper(np.diag([-1.0, -3e-14]), np.array([[0.0, 3e-14]]))
+    slow = solvers.Stepper(np.diag([-1.0, -3e-14]), np.array([[0.0, 3e-14]]))
     times = np.array([1e12, 1e13, 9.9e13])
     # Squaring forty-six times costs digits, about 1e-16 times t.
     np.testing.assert_allclose(slow.at(times)[:, 0, 1], -np.expm1(-3e-14 * times), rtol=0.1)

@@ -1,0 +1,22 @@
+"""What this book adds to Jupyter Book: one module for each thing that a page then has.
+
+`equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
+`chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
+repository's address whatever needs it, and `head` fills the heads of pages.
+"""
+
+from peerbook import address, chapters, equations, head, references, tables
+
+
+def setup(app):
+    app.add_transform(tables.CaptionTables)
+    app.add_post_transform(equations.LinkEquations)
+    app.add_post_transform(chapters.InsertReadingTime)
+    references.register()
+    app.connect("config-inited", address.apply)
+    # Before and after sphinxext-opengraph (500), which takes a page's description as given and its URL as absolute.
+    app.connect("html-page-context", head.describe, priority=400)
+    app.connect("html-page-context", head.drop_relative_urls, priority=600)
+    app.connect("html-page-context", head.write_root_page)
+    app.connect("build-finished", head.write_sitemap)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
