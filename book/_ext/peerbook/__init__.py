@@ -2,10 +2,10 @@
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
 `chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
-repository's address whatever needs it, and `head` fills the heads of pages.
+repository's address whatever needs it, `head` fills the heads of pages, and `checks` says what a page lacks.
 """
 
-from peerbook import address, chapters, equations, head, references, tables
+from peerbook import address, chapters, checks, equations, head, references, tables
 
 
 def setup(app):
@@ -18,5 +18,7 @@ def setup(app):
     app.connect("html-page-context", head.describe, priority=400)
     app.connect("html-page-context", head.drop_relative_urls, priority=600)
     app.connect("html-page-context", head.write_root_page)
+    app.connect("doctree-resolved", checks.check_page)
+    app.connect("env-check-consistency", checks.check_references)
     app.connect("build-finished", head.write_sitemap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,4 +48,5 @@ def apply(app, config):
         options["launch_buttons"] = {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"}
         config.html_baseurl = config.html_baseurl or site(url)
     config.ogp_site_url = config.html_baseurl
+    config.ogp_site_name = config.html_title
     config.notfound_urls_prefix = re.sub(r"^https?://[^/]*", "", config.html_baseurl) or "/"

@@ -5,7 +5,10 @@ import re
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
+
+logger = logging.getLogger(__name__)
 
 # Not after a letter, a digit or a bracket: "f(1)" is a value, and "52(6)" a volume and its number.
 NUMBER = re.compile(r"(?<![\w)\]])\((\d{1,2}[a-z]?)\)")
@@ -38,7 +41,7 @@ class LinkEquations(SphinxPostTransform):
     def run(self, **kwargs):
         labels = {name: place[:2] for name, place in self.env.get_domain("std").anonlabels.items()}
         for text in list(self.document.findall(nodes.Text)):
-            if NUMBER.search(text) and not _closed(text):
+            if NUMBER.search(text) and not is_closed(text):
                 text.parent.replace(text, list(self._pieces(text, labels)))
 
     def _pieces(self, text, labels):
@@ -46,6 +49,7 @@ class LinkEquations(SphinxPostTransform):
         for match in NUMBER.finditer(text):
             place = find(labels, match[1])
             if place is None:
+                logger.warning(f"no equation of this book is {match[0]}", location=text.parent, type="peerbook")
                 continue
             yield nodes.Text(text[end : match.start()])
             page, label = place
@@ -54,7 +58,8 @@ class LinkEquations(SphinxPostTransform):
         yield nodes.Text(text[end:])
 
 
-def _closed(node):
+def is_closed(node):
+    """Whether `node` stands where no link may."""
     while node is not None:
         if isinstance(node, CLOSED):
             return True

@@ -39,9 +39,9 @@ def description(doctree):
         if "reading-time" in paragraph["classes"] or not isinstance(paragraph.parent, nodes.section):
             continue
         text = "".join("\0" if isinstance(node, nodes.math) else node for node in _leaves(paragraph))
-        for sentence in re.split(r"(?<=[.?!:]) ", " ".join(text.split())):
+        for sentence in re.split(r"(?<=[.?!]) ", " ".join(text.split())):
             if "\0" not in sentence and len(chosen) + len(sentence) < LENGTH:
-                chosen += sentence.rstrip(":") + " "
+                chosen += sentence + " "
             elif chosen:
                 return chosen.strip()
     return chosen.strip()
