@@ -49,4 +49,5 @@ def apply(app, config):
         config.html_baseurl = config.html_baseurl or site(url)
     config.ogp_site_url = config.html_baseurl
     config.ogp_site_name = config.html_title
+    config.ogp_use_first_image = bool(config.html_baseurl)
     config.notfound_urls_prefix = re.sub(r"^https?://[^/]*", "", config.html_baseurl) or "/"

@@ -44,5 +44,7 @@ class InsertReadingTime(SphinxPostTransform):
             return
         time = rounded(minutes(self.document))
         unit = "minute" if time == 1 else "minutes"
-        line = nodes.paragraph("", f"Reading time: about {time} {unit}, without the exercises.", classes=["reading-time"])
+        line = nodes.paragraph(
+            "", f"Reading time: about {time} {unit}, without the exercises.", classes=["reading-time"]
+        )
         title.parent.insert(title.parent.index(title) + 1, line)

@@ -56,7 +56,7 @@ def _leaves(node):
 
 
 def describe(app, pagename, templatename, context, doctree):
-    """A page's description, and the picture that a link to it shows: its first."""
+    """Sentences for search engines, and for whoever shows a link to the page."""
     if doctree is None:
         return
     context["meta"] = meta = dict(context["meta"] or {})
@@ -64,10 +64,6 @@ def describe(app, pagename, templatename, context, doctree):
     if text:
         meta["og:description"] = text
         context["metatags"] += f'<meta name="description" content="{html.escape(text)}" />\n'
-    image = doctree.next_node(nodes.image)
-    if image is not None and app.config.html_baseurl and image["uri"] in app.builder.images:
-        path = f"{app.builder.imagedir}/{app.builder.images[image['uri']]}"
-        meta["og:image"] = urljoin(app.config.html_baseurl, path)
 
 
 def drop_relative_urls(app, pagename, templatename, context, doctree):

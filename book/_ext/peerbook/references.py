@@ -12,8 +12,8 @@ NAME = "author-year"
 
 def authors(entry):
     """One name, two names, or the first and "et al.", as the text has them."""
-    names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
-    names = [name.replace("{", "").replace("}", "") for name in names]
+    people = entry.persons["author"]
+    names = [" ".join(map(str, person.rich_prelast_names + person.rich_last_names)) for person in people]
     return " and ".join(names) if len(names) <= 2 else f"{names[0]} et al."
 
 
