@@ -12,7 +12,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html serve lab test notebooks determinism mutants lock clean
+.PHONY: help environment book html pdf serve lab test notebooks determinism mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -42,6 +42,9 @@ html: environment  ## render the stored outputs, without executing anything
 	$(call alone,$(BOOK))
 	$(call stage,$(BOOK))
 	$(call timed,pages,$(call render,$(BOOK),.),Each warning above names its file and line.)
+
+pdf: html  ## print the whole book into _build/pdf/book.pdf (needs Chromium)
+	$(call timed,pdf,$(BIN)/python tools/pdf.py _build/html _build/pdf/book.pdf,The cause is shown above.)
 
 serve: ## show the built book on http://localhost:8000, or another PORT
 	@test -e _build/html/index.html || { echo "there is no book yet: run make book" >&2; exit 1; }

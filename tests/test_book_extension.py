@@ -1,4 +1,4 @@
-"""The book's Sphinx extension, on a small book that holds one of each thing, and on that book with one fault planted."""
+"""The book's Sphinx extension, on a small book that holds one of each thing, and on that book with faults planted."""
 
 import os
 import subprocess
