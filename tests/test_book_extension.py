@@ -36,7 +36,7 @@ html_theme_options = {"repository_url": "ADDRESS", "repository_branch": "main"}
 INDEX = r"""
 # A book
 
-Its first sentence says what it is about. Its second holds $x$. Its third does not fit.
+Its first sentence says what it is about. Its second holds $x$. Its third comes too late.
 
 The update (4) is an average, {cite}`one2023` and {cite}`two2023,three2020`, and (7) has three parts, (7a)-(7c).
 A value f(4), a volume 52(4), a code `(4)` and a formula $(4)$ are none. {numref}`tab-prose`, {numref}`tab-cell`.
@@ -316,7 +316,7 @@ FAULTS = {
     "a picture outside a figure": ("## From (4)", "![dot](dot.png)\n\n## From (4)", "is in no figure"),
     "a table without a caption": ("## From", "| c | d |\n|:--|:--|\n| 1 | 2 |\n\n## From", "has no caption: c | d"),
     "a number without an equation": ("The update (4)", "The update (5)", "no equation of this book is (5)"),
-    "an equation named by a word": ("Its third does", "Eq. 4 does", '"Eq. 4" is no link'),
+    "an equation named by a word": ("Its third comes", "Eq. 4 comes", '"Eq. 4" is no link'),
     "an entry that is not cited": (",three2020", "", "no page cites three2020"),
 }
 

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 from docutils import nodes
 
-LENGTH = 200  # characters: what search engines show of a description
+LENGTH = 300  # characters: search engines show no more of a description
 
 ROOT_PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -33,18 +33,19 @@ ROOT_PAGE = """<!DOCTYPE html>
 
 
 def description(doctree):
-    """The first sentences of a page that hold no formula, as many as fit."""
-    chosen = ""
+    """The sentences of a page's first paragraph that come before a formula, as many as fit."""
     for paragraph in doctree.findall(nodes.paragraph):
         if "reading-time" in paragraph["classes"] or not isinstance(paragraph.parent, nodes.section):
             continue
         text = "".join("\0" if isinstance(node, nodes.math) else node for node in _leaves(paragraph))
+        chosen = ""
         for sentence in re.split(r"(?<=[.?!]) ", " ".join(text.split())):
-            if "\0" not in sentence and len(chosen) + len(sentence) < LENGTH:
-                chosen += sentence + " "
-            elif chosen:
-                return chosen.strip()
-    return chosen.strip()
+            if "\0" in sentence or len(chosen) + len(sentence) > LENGTH:
+                break
+            chosen += sentence + " "
+        if chosen:
+            return chosen.strip()
+    return ""
 
 
 def _leaves(node):
