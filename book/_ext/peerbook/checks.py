@@ -1,19 +1,13 @@
 """What every page must have, said as warnings, which fail the build and name the place.
 
-A picture has a text alternative and a caption; a table has a caption; an equation of the paper is named by the number
-that leads to it, "(12a)"; whatever `references.bib` holds is cited.
+A picture has a text alternative and a caption; a table has a caption; whatever `references.bib` holds is cited. That
+an equation's number leads to an equation is checked by `equations`, which makes it a link.
 """
-
-import re
 
 from docutils import nodes
 from sphinx.util import logging
 
-from peerbook.equations import is_closed
-
 logger = logging.getLogger(__name__)
-
-WORDS = re.compile(r"\b[Ee]q(?:n|uation)?s?\.? ?\d+[a-z]?\b")
 
 
 def _warn(message, place):
@@ -21,7 +15,7 @@ def _warn(message, place):
 
 
 def check_page(app, doctree, docname):
-    """Pictures, tables, and equations named otherwise than by their number in brackets."""
+    """Pictures and tables."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
             _warn(f"a picture has no text alternative: {image['uri']}", _placed(image))
@@ -33,9 +27,6 @@ def check_page(app, doctree, docname):
     for table in doctree.findall(nodes.table):
         if not isinstance(table[0], nodes.title):
             _warn(f"a table has no caption: {' | '.join(_first_row(table))}", _placed(table))
-    for text in doctree.findall(nodes.Text):
-        if (match := WORDS.search(text)) and not is_closed(text):
-            _warn(f'"{match[0]}" is no link: write the number alone and in brackets', _placed(text.parent))
 
 
 def check_references(app, env):

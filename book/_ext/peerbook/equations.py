@@ -10,8 +10,9 @@ from sphinx.util.nodes import make_refnode
 
 logger = logging.getLogger(__name__)
 
-# Not after a letter, a digit or a bracket: "f(1)" is a value, and "52(6)" a volume and its number.
-NUMBER = re.compile(r"(?<![\w)\]])\((\d{1,2}[a-z]?)\)")
+# "(12a)", "Eq. 12a" or "equation 12a". Brackets not after a letter, a digit or another bracket: "f(1)" is a value, and
+# "52(6)" a volume and its number.
+NUMBER = re.compile(r"(?<![\w)\]])\((\d{1,2}[a-z]?)\)|\b[Ee]q(?:uation|n)?s?\.? (\d{1,2}[a-z]?)\b")
 
 # What these hold is code, is a link already, or is not shown.
 CLOSED = (
@@ -47,7 +48,7 @@ class LinkEquations(SphinxPostTransform):
     def _pieces(self, text, labels):
         end = 0
         for match in NUMBER.finditer(text):
-            place = find(labels, match[1])
+            place = find(labels, match[1] or match[2])
             if place is None:
                 logger.warning(f"no equation of this book is {match[0]}", location=text.parent, type="peerbook")
                 continue
