@@ -56,8 +56,8 @@ def test_links_lead_within_the_document_or_out_of_it():
 def test_a_page_keeps_its_text_and_loses_what_paper_cannot_do(book):
     article = pdf.chapter(book / "html", "book/one", {"book/index", "book/one"})
     assert article.find(id="book/one:place").get_text() == "One"
-    assert not article.select("summary, .headerlink")
-    assert article.find("details").get_text() == "folded"
+    assert not article.select("details, summary, .headerlink")
+    assert "folded" in article.get_text()
     index = pdf.chapter(book / "html", "book/index", {"book/index", "book/one"})
     assert [(a.get_text(), a["href"]) for a in index.find_all("a")] == [("a place", "#book/one:place")]
     assert "the index" in index.get_text()

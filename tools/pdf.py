@@ -44,7 +44,10 @@ def chapter(folder, page, pages):
     for tag in article.select("script, a.headerlink, button, details.hide > summary"):
         tag.decompose()
     for details in article.find_all("details"):
-        details["open"] = ""
+        if "hide" in details.get("class", []):
+            details.unwrap()  # code that the pages fold
+        else:
+            details["open"] = ""
     for tag in article.find_all(id=True):
         tag["id"] = f"{page}:{tag['id']}"
     for link in article.find_all("a", href=True):
