@@ -5,7 +5,8 @@ import pytest
 from problems import CYCLE, affine, agent_data, network
 from test_stability import circulating, from_features, random_blocks
 
-from peerflow import compare, data, flows, kernels, mixing, models, objectives, stability
+from peerflow import compare, data, kernels, mixing, models, objectives, stability
+from peerflow import modes as solvers
 from peerflow.algorithms import ATC, DGD
 from peerflow.flows import predict
 from peerflow.linearize import linearize

@@ -2,10 +2,11 @@
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
 `chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
-repository's address whatever needs it, `head` fills the heads of pages, and `checks` says what a page lacks.
+repository's address whatever needs it, `head` fills the heads of pages, `thebe` keeps out what nothing uses, and `checks`
+says what a page lacks.
 """
 
-from peerbook import address, chapters, checks, equations, head, references, tables
+from peerbook import address, chapters, checks, equations, head, references, tables, thebe
 
 
 def setup(app):
@@ -14,6 +15,8 @@ def setup(app):
     app.add_post_transform(chapters.InsertReadingTime)
     references.register()
     app.connect("config-inited", address.apply)
+    # After every extension is set up, before the first of its events.
+    app.connect("config-inited", thebe.leave_out, priority=999)
     # Before and after sphinxext-opengraph (500), which takes a page's description as given and its URL as absolute.
     app.connect("html-page-context", head.describe, priority=400)
     app.connect("html-page-context", head.drop_relative_urls, priority=600)
