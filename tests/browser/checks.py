@@ -36,12 +36,30 @@ _CUT = """() => {
 # What sticks out above or below a box that cuts it off.
 _CLIPPED = """() => {
   const found = [];
-  for (const e of document.querySelectorAll('main div.math')) {
+  // The formula's own box scrolls, so it cuts as well as the one around it.
+  for (const e of document.querySelectorAll('main div.math, main div.math mjx-container')) {
     const style = getComputedStyle(e), box = e.getBoundingClientRect();
     if (box.width === 0 || style.overflowY === 'visible') continue;
     const inner = [...e.querySelectorAll('mjx-c')].map(c => c.getBoundingClientRect()).filter(r => r.height > 0);
     const top = Math.min(...inner.map(r => r.top)), bottom = Math.max(...inner.map(r => r.bottom));
     if (top < box.top - 1 || bottom > box.bottom + 1) found.push('clipped above or below: ' + e.textContent.trim().slice(0, 60));
+  }
+  return found;
+}"""
+
+# A number such as 1.3e-06 that goes on in the next line: a browser may break it at its sign.
+_BROKEN = """() => {
+  const found = [];
+  const texts = document.createTreeWalker(document.querySelector('main') ?? document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    for (const match of text.data.matchAll(/\\d[\\d.]*e[-+]\\d+/g)) {
+      const range = document.createRange();
+      range.setStart(text, match.index);
+      range.setEnd(text, match.index + match[0].length);
+      const lines = new Set([...range.getClientRects()].map(line => Math.round(line.top)));
+      if (lines.size > 1) found.push('a number is broken: ' + match[0]);
+    }
   }
   return found;
 }"""
@@ -79,10 +97,10 @@ def settle(page):
 
 
 def layout(page) -> list[str]:
-    """Return what leaves the page or is cut off."""
+    """Return what leaves the page, is cut off or is broken apart."""
     wide = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
     faults = [f"the page is {wide} px wider than the window"] if wide > 0 else []
-    return faults + page.evaluate(_CUT) + page.evaluate(_CLIPPED)
+    return faults + page.evaluate(_CUT) + page.evaluate(_CLIPPED) + page.evaluate(_BROKEN)
 
 
 def accessibility(page) -> list[str]:
@@ -140,9 +158,8 @@ def _press(button, how):
 
 
 def _becomes(page, side, state):
-    for _ in range(20):
+    for _ in range(40):
         if page.evaluate(_OPEN, side) == state:
-            page.wait_for_timeout(350)  # the end of the slide
             return True
-        page.wait_for_timeout(100)
+        page.wait_for_timeout(50)
     return False

@@ -48,19 +48,11 @@ def test_a_page(name, window, book):
             # Colours do not depend on the width, nor do names on the scheme.
             if (scheme, width) in {("light", 390), ("dark", 1280)}:
                 found += checks.accessibility(page)
+            if scheme == "light":
+                found += checks.menus(page)
             faults += [f"{width} px, {scheme}: {fault}" for fault in found]
     page.close()
     assert visit.faults + faults == []
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["book/index", "book/dgd"])
-def test_the_menus_open_and_close(name, width, window, book):
-    page = window.new_page()
-    page.set_viewport_size({"width": width, "height": 900})
-    checks.Visit(page, book).open(f"{book}/{name}.html")
-    assert checks.menus(page) == []
-    page.close()
 
 
 def test_every_page_is_visited():
