@@ -81,8 +81,8 @@ CALLS = {
     "mixing.is_symmetric:W": (mixing.is_symmetric, W),
     "mixing.spectral_gap:W": (mixing.spectral_gap, W),
     "mixing.disagreement:params": (mixing.disagreement, EACH),
-    "mixing.max_norm_synchronisation:theta": (
-        lambda a: mixing.max_norm_synchronisation(a, peerflow.mixing.nx.cycle_graph(Q)).params, EACH,
+    "mixing.max_norm_synchronization:theta": (
+        lambda a: mixing.max_norm_synchronization(a, peerflow.mixing.nx.cycle_graph(Q)).params, EACH,
     ),
     "data.AgentData:x": (lambda a: learned(x=a), X),
     "data.AgentData:y": (lambda a: learned(y=a), Y),
@@ -302,7 +302,7 @@ def public():
                         yield f"{module.name}.{name}.{method}", function
 
 
-RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronisation", "FlowEquation", "Errors", "Comparison"}
+RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
 # What flows calls, with arrays that it has checked.
 SOLVERS = {"System", "recursion", "chebyshev", "few_terms", "Modes", "Adapted", "Stepper"}
 

@@ -33,21 +33,21 @@ GRAPHS = [
 @pytest.mark.parametrize(("graph", "message"), GRAPHS)
 def test_graphs(graph, message):
     check(lambda: mixing.metropolis_hastings(graph), message)
-    check(lambda: mixing.max_norm_synchronisation(np.ones((3, 2)), graph), message)
+    check(lambda: mixing.max_norm_synchronization(np.ones((3, 2)), graph), message)
 
 
 PATH = nx.path_graph(3)
 
 
 @rejects([
-    (lambda: mixing.max_norm_synchronisation(np.ones((2, 2)), PATH), r"theta must have shape \(3, params\), got"),
-    (lambda: mixing.max_norm_synchronisation(np.ones(3), PATH), r"shape \(3, params\), got \(3,\)"),
-    (lambda: mixing.max_norm_synchronisation(np.full((3, 2), NAN), PATH), "theta must be finite, got 6 NaN"),
-    (lambda: mixing.max_norm_synchronisation([[1.0], [1.0, 2.0], [0.0]], PATH), "theta must be a rectangular array"),
+    (lambda: mixing.max_norm_synchronization(np.ones((2, 2)), PATH), r"theta must have shape \(3, params\), got"),
+    (lambda: mixing.max_norm_synchronization(np.ones(3), PATH), r"shape \(3, params\), got \(3,\)"),
+    (lambda: mixing.max_norm_synchronization(np.full((3, 2), NAN), PATH), "theta must be finite, got 6 NaN"),
+    (lambda: mixing.max_norm_synchronization([[1.0], [1.0, 2.0], [0.0]], PATH), "theta must be a rectangular array"),
     (lambda: mixing.doubly_stochastic(CYCLE, 3), r"W must have shape \(3, 3\), got \(4, 4\)"),
     (lambda: mixing.doubly_stochastic(CYCLE, "4"), "agents must be a whole number, got '4'"),
 ])  # fmt: skip
-def test_synchronisation_and_sizes(call, message):
+def test_synchronization_and_sizes(call, message):
     check(call, message)
 
 

@@ -363,5 +363,5 @@ def test_nbval_still_has_what_the_harness_uses():
 @pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_are_stored_as_they_would_be_written_again(path):
     stored = path.read_text()
-    again = nbformat.writes(notebooks.normalise(nbformat.reads(stored, as_version=4))) + "\n"
+    again = nbformat.writes(notebooks.normalize(nbformat.reads(stored, as_version=4))) + "\n"
     assert stored == again, f"{path.name} holds what changes from run to run: make notebooks"

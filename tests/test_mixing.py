@@ -1,4 +1,4 @@
-"""Mixing matrices against known spectra and on random graphs; synchronisation against the rule itself."""
+"""Mixing matrices against known spectra and on random graphs; synchronization against the rule itself."""
 
 import networkx as nx
 import numpy as np
@@ -11,7 +11,7 @@ from peerflow.mixing import (
     disagreement,
     doubly_stochastic,
     is_symmetric,
-    max_norm_synchronisation,
+    max_norm_synchronization,
     metropolis_hastings,
     spectral_gap,
 )
@@ -97,12 +97,12 @@ def test_the_gap_sees_negative_and_complex_eigenvalues():
 
 @settings(deadline=None, max_examples=60)
 @given(connected_graphs(), st.data())
-def test_synchronisation_on_any_connected_graph(graph, draw):
+def test_synchronization_on_any_connected_graph(graph, draw):
     """Norms from a small set, so that ties are common."""
     agents = len(graph)
     norms = draw.draw(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=agents, max_size=agents))
     theta = np.array([[norm * (-1) ** q, 0.0] for q, norm in enumerate(norms)])
-    params, origin = max_norm_synchronisation(theta, graph)
+    params, origin = max_norm_synchronization(theta, graph)
     rounds, nodes = nx.diameter(graph), list(graph)
     assert params.shape == (rounds + 1, agents, 2) and origin.shape == (rounds + 1, agents)
     winner = int(np.argmax(norms))  # the first of the largest
@@ -117,7 +117,7 @@ def test_synchronisation_on_any_connected_graph(graph, draw):
 
 def test_on_a_path_the_news_takes_every_round():
     theta = np.array([[3.0, 4.0], [1.0, 1.0], [2.0, 0.0], [0.0, 4.9]])
-    params, origin = max_norm_synchronisation(theta, nx.path_graph(4))
+    params, origin = max_norm_synchronization(theta, nx.path_graph(4))
     np.testing.assert_array_equal(origin, [[0, 1, 2, 3], [0, 0, 3, 3], [0, 0, 0, 3], [0, 0, 0, 0]])
     np.testing.assert_array_equal(params, theta[origin])
 

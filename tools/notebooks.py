@@ -3,7 +3,7 @@
     python tools/notebooks.py FOLDER [BUILD]
 
 An output that agrees with the stored one, as ``tools/harness`` understands it, keeps the stored bytes. What the code in
-solutions prints is written below it. Ids and timings are normalised. So a second run changes nothing, and what git
+solutions prints is written below it. Ids and timings are normalized. So a second run changes nothing, and what git
 shows is what really moved.
 
 With BUILD, a folder, executed notebooks are kept there: those that are unchanged are not executed again. The page on
@@ -43,10 +43,10 @@ _CLIENTS = set()
 def update(path: Path) -> tuple[float, list[str]]:
     """Execute one notebook in place; return how many seconds it took, and what there is to say about it."""
     start = time.perf_counter()
-    stored = normalise(nbformat.read(path, as_version=4))
+    stored = normalize(nbformat.read(path, as_version=4))
     new = record.cleared(stored)
     texts = _execute(new, path.parent)
-    news = [*keep_what_agrees(stored, normalise(new)), *show_solutions(new, texts), *rules.problems(new)]
+    news = [*keep_what_agrees(stored, normalize(new)), *show_solutions(new, texts), *rules.problems(new)]
     write(path, nbformat.writes(new) + "\n")
     return time.perf_counter() - start, news
 
@@ -82,7 +82,7 @@ def _execute(notebook, folder) -> list[str]:
     return texts
 
 
-def normalise(notebook):
+def normalize(notebook):
     """Remove from a notebook what changes from run to run or from machine to machine."""
     notebook.nbformat_minor = 5
     notebook.metadata = nbformat.from_dict(

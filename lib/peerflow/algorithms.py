@@ -1,6 +1,6 @@
 r"""DGD, ATC and CTA: one update with the mixing matrix in three places.
 
-With one row an agent, all three of (4)-(6), and their stacked form (7), read
+With one row per agent, all three of (4)-(6), and their stacked form (7), read
 
 .. math:: \boldsymbol\Theta' = W\boldsymbol\Theta - \eta\, B\, g(C\boldsymbol\Theta), \qquad
     (B, C) = (I, I) \text{ for DGD}, \quad (W, I) \text{ for ATC}, \quad (I, W) \text{ for CTA},
@@ -44,7 +44,7 @@ class Algorithm:
     ) -> Float[Array, "agents params"]:
         """Return all agents' parameters after one step, (7a)-(7c).
 
-        ``gradient`` maps parameters, one row an agent, to each agent's gradient at its own row.
+        ``gradient`` maps parameters, one row per agent, to each agent's gradient at its own row.
         """
         theta = _checks.array("theta", theta, ("agents", "params"))
         W = _checks.array("W", W, (theta.shape[0],) * 2)

@@ -1,7 +1,7 @@
 r"""Prediction against observation: train, predict in both ways, and say how far apart they are.
 
-Two predictions stand beside every run: the gradient flow (14) at t = k, which is the paper's, and the linearised
-iteration after k steps. The first errs by the discretisation and by the linearisation, the second by the linearisation
+Two predictions stand beside every run: the gradient flow (14) at t = k, which is the paper's, and the linearized
+iteration after k steps. The first errs by the discretization and by the linearization, the second by the linearization
 alone.
 """
 
@@ -41,7 +41,7 @@ class Comparison:
     flow: Trajectory
     """The gradient flow at t = 0, 1, ..., steps."""
     exact: Trajectory
-    """The linearised iteration after 0, 1, ..., steps steps."""
+    """The linearized iteration after 0, 1, ..., steps steps."""
 
     @cached_property
     def errors(self) -> dict[str, Errors]:

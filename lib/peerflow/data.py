@@ -45,7 +45,7 @@ class AgentData:
 
     @property
     def samples(self) -> int:
-        """The number of samples an agent, D."""
+        """The number of samples per agent, D."""
         return self.x.shape[1]
 
     def pooled(self) -> tuple[Float[np.ndarray, "n inputs"], Float[np.ndarray, "n outputs"]]:

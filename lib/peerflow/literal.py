@@ -88,7 +88,7 @@ def flow_equation(
     algorithm
         DGD for (12a), ATC for (12b), CTA for (12c).
     theta0
-        The point of expansion: one for all agents (params,), or one row an agent (agents, params).
+        The point of expansion: one for all agents (params,), or one row per agent (agents, params).
     step_size, objective
         As in :func:`peerflow.training.train`. ``"global"`` is what the paper prints, :math:`c = \eta/(DQ)`;
         ``"local"`` is :math:`c = \eta/D`.

@@ -103,8 +103,8 @@ def disagreement(params) -> Float[np.ndarray, "*time"]:
     return np.sqrt((away**2).sum(axis=-1).mean(axis=-1))
 
 
-class Synchronisation(NamedTuple):
-    """What max norm synchronisation did, round by round."""
+class Synchronization(NamedTuple):
+    """What max norm synchronization did, round by round."""
 
     params: Float[np.ndarray, "rounds+1 agents params"]
     """Each agent's parameters before the first round and after every round."""
@@ -112,7 +112,7 @@ class Synchronisation(NamedTuple):
     """The agent whose initial parameters these are."""
 
 
-def max_norm_synchronisation(theta, graph: nx.Graph) -> Synchronisation:
+def max_norm_synchronization(theta, graph: nx.Graph) -> Synchronization:
     """Make all agents start from the same parameters by local exchanges only (paper, sec. V; its ref. [29]).
 
     In each round every agent takes, among its neighbours and itself, the parameters of largest Euclidean norm. After
@@ -138,7 +138,7 @@ def max_norm_synchronisation(theta, graph: nx.Graph) -> Synchronisation:
         best = [min([held[q], *(held[r] for r in near)], key=rank.__getitem__) for q, near in enumerate(neighbours)]
         origin.append(np.array(best))
     origin = np.stack(origin)
-    return Synchronisation(theta[origin], origin)
+    return Synchronization(theta[origin], origin)
 
 
 def _neighbours(graph: nx.Graph) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Pictures: one colour an agent, solid for what was observed, dashed for what was predicted."""
+"""Pictures: one colour per agent, solid for what was observed, dashed for what was predicted."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ _FLOOR = 1e-12
 
 
 def agent_colours(agents: int) -> list:
-    """Return one colour an agent."""
+    """Return one colour per agent."""
     agents = _checks.count("agents", agents)
     if agents <= len(_COLOURS):
         return list(_COLOURS[:agents])

@@ -199,9 +199,9 @@ def final_disagreement(
 ) -> Float[np.ndarray, "agents params"]:
     r"""Return how far from their mean the agents end, to first order in the step size.
 
-    With G the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
-    :math:`-\eta\,(I - W)^+ G` and ATC at :math:`-\eta\,(I - W)^+ W G`: averaging the gradients helps. If one vector of
-    parameters is optimal for every agent, then G = 0 and none is biased. For objective ``"global"`` read
+    With :math:`g^\star` the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
+    :math:`-\eta\,(I - W)^+ g^\star` and ATC at :math:`-\eta\,(I - W)^+ W g^\star`: averaging the gradients helps. If
+    one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased. For objective ``"global"`` read
     :math:`\eta/Q` for :math:`\eta`.
 
     Parameters
@@ -209,7 +209,7 @@ def final_disagreement(
     W
         Doubly stochastic mixing matrix (agents, agents) that connects the agents.
     gradients
-        G: each agent's local gradient at the optimum, (agents, params).
+        :math:`g^\star`: each agent's local gradient at the optimum, (agents, params).
 
     Raises
     ------
