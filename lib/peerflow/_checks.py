@@ -165,5 +165,3 @@ def instance(name, value, kind):
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {type(value).__name__}")
     return value
-
-

@@ -1,4 +1,4 @@
-r"""Solutions at any time, however late: by the modes of A where it is symmetric in some coordinates, else by propagators.
+r"""Solutions at any time, however late: by modes where A is symmetric in some coordinates, else by propagators.
 
 For symmetric W, DGD's A is symmetric; those of ATC and CTA are so in other coordinates if W or :math:`I - c\Psi` has a
 square root. Both the flow and the iteration are then sums over real modes, each with its own scalar function of time:

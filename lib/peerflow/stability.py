@@ -201,8 +201,8 @@ def final_disagreement(
 
     With :math:`g^\star` the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
     :math:`-\eta\,(I - W)^+ g^\star` and ATC at :math:`-\eta\,(I - W)^+ W g^\star`: averaging the gradients helps. If
-    one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased. For objective ``"global"`` read
-    :math:`\eta/Q` for :math:`\eta`.
+    one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased. For objective
+    ``"global"`` read :math:`\eta/Q` for :math:`\eta`.
 
     Parameters
     ----------

@@ -73,7 +73,9 @@ class Visit:
         page.on("console", lambda message: message.type == "error" and self.faults.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
         page.on("requestfailed", lambda request: self.faults.append(f"failed: {request.url}"))
-        page.on("response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}"))
+        page.on(
+            "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
+        )
         page.on("request", lambda request: self._foreign(request.url, base))
 
     def _foreign(self, url, base):
@@ -108,7 +110,8 @@ def accessibility(page) -> list[str]:
     page.evaluate(AXE)
     found = page.evaluate(
         # Preloading would fetch imported style sheets from addresses that it gets wrong.
-        "rules => axe.run({runOnly: {type: 'tag', values: rules}, resultTypes: ['violations'], preload: false})", RULES
+        "rules => axe.run({runOnly: {type: 'tag', values: rules}, resultTypes: ['violations'], preload: false})",
+        RULES,
     )
     return [
         f"{violation['id']} ({len(violation['nodes'])}): {violation['nodes'][0]['html'][:160]}"
