@@ -30,6 +30,13 @@ def make(folder: Path, *words: str) -> list[str]:
     return ["make", "-o", "environment", f"BIN={Path(sys.executable).parent}", "render=true", *words]
 
 
+@pytest.fixture(autouse=True)
+def no_make_above(monkeypatch):
+    """`make test` itself is no part of what is tested: a make below another says where it enters and leaves."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A book of three chapters, two of which wait."""
