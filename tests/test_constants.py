@@ -9,6 +9,7 @@ from peerflow import compare, data, kernels, mixing, models, objectives, stabili
 from peerflow import modes as solvers
 from peerflow.algorithms import ATC, DGD
 from peerflow.flows import predict
+from peerflow.integrate import integrate
 from peerflow.linearize import linearize
 from peerflow.literal import LARGEST, flow_equation
 from peerflow.training import train
@@ -205,3 +206,12 @@ def test_the_objective_is_local_where_it_is_not_named_and_global_for_the_printed
     named = flow_equation(DGD, *arguments, CYCLE, problem.theta0, objective="global", **step)
     np.testing.assert_array_equal(printed.A, named.A)
     assert predict(DGD, lin, CYCLE, **step).scale == 0.5 / problem.agents.samples
+
+
+def test_the_flow_for_any_loss_is_followed_to_1e_8_and_1e_10():
+    problem = network()
+    lin = linearize(problem.model, problem.agents, problem.theta0)
+    settings = {"step_size": 0.5, "loss": "mse"}
+    default = integrate(ATC, lin, CYCLE, [5.0], **settings)
+    stated = integrate(ATC, lin, CYCLE, [5.0], rtol=1e-8, atol=1e-10, **settings)
+    np.testing.assert_array_equal(default.coefficients, stated.coefficients)

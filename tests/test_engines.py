@@ -53,6 +53,28 @@ def test_the_series_reaches_as_far_as_dgds_spectrum(s):
     assert_close(engines.chebyshev(one, TIMES), modes.solution(one).at(TIMES), tolerance=1e-12)
 
 
+@pytest.mark.parametrize("reach", [1e-3, 1.0, 30.0, 1e3, 1e4])
+def test_the_coefficients_that_are_kept_are_all_that_matter(reach):
+    times = np.array([0.0, reach / 2, reach]) / 3
+    coefficients = engines._coefficients(times, -3.0)
+    assert coefficients.shape[1] <= 6 * np.sqrt(reach) + 32
+    x = np.linspace(-3, 0, 2001)[1:-1]
+    series = np.polynomial.chebyshev.chebval(1 + 2 * x / 3, coefficients.T)
+    np.testing.assert_allclose(series, np.expm1(times[:, None] * x) / x, rtol=0, atol=2e-14 * reach)
+
+
+def test_a_series_is_for_times_up_to_1e4_over_the_spectrums_width():
+    still = engines.System(DGD, CYCLE, np.zeros((AGENTS, 150, 150)), np.zeros((AGENTS, 150)))
+    assert engines.few_terms(still, [0.0, 0.99e4 / 2]) and not engines.few_terms(still, [0.0, 1.01e4 / 2])
+
+
+@pytest.mark.parametrize(("s", "real"), [(0.89, True), (0.91, False)])
+def test_a_series_needs_i_minus_c_psi_to_be_clearly_definite(s, real):
+    steep = np.zeros((AGENTS, 2, 2))
+    steep[:, 0, 0] = s
+    assert engines.System(ATC, CYCLE, steep, np.zeros((AGENTS, 2))).real() == real
+
+
 def test_no_series_without_real_modes():
     assert system(DGD, CYCLE, 5.0).real() and system(ATC, CYCLE, 0.8).real()
     assert not system(DGD, RING, 0.3).real()

@@ -22,8 +22,9 @@ from jaxtyping import Float
 from peerflow import _checks, mixing
 from peerflow.algorithms import Algorithm
 
-# Chebyshev coefficients below this, relative to the largest value of the function, are rounding.
-_ROUNDING = 1e-15
+# Chebyshev coefficients below this, relative to the largest value of the function, are rounding. So many times the
+# square root of t times the spectrum's width are above it; at some more nodes the function is known to rounding.
+_ROUNDING, _TERMS, _NODES = 1e-15, 6, 8
 # A product with A runs at this share of the speed of an eigendecomposition, which takes so many n^3 operations.
 _SPEED, _DECOMPOSITION = 0.25, 9.0
 # Chebyshev series are used up to this t times the spectrum's width: what rounding leaves grows with t.
@@ -113,7 +114,7 @@ def recursion(system: System, counts) -> Float[np.ndarray, "count agents rank"]:
 def few_terms(system: System, times) -> bool:
     """Say whether :func:`chebyshev` is accurate at these times, and cheaper than the eigenvectors of A."""
     reach = np.max(times, initial=0.0) * -system.lowest()
-    return reach <= _SHORT and 6 * np.sqrt(reach) + 32 <= system.affordable() and system.real()
+    return reach <= _SHORT and _TERMS * np.sqrt(reach) + 32 <= system.affordable() and system.real()
 
 
 def chebyshev(system: System, times) -> Float[np.ndarray, "time agents rank"]:
@@ -135,14 +136,10 @@ def chebyshev(system: System, times) -> Float[np.ndarray, "time agents rank"]:
 
 def _coefficients(times, lowest):
     """Return the coefficients of t phi_1(t x) on [lowest, 0] for all times, up to the last that matters."""
-    size = 32
-    while True:
-        x = lowest / 2 * (1 - np.cos(np.pi * (np.arange(size) + 0.5) / size))
-        values = np.expm1(times[:, None] * x) / x
-        coefficients = scipy.fft.dct(values) / size
-        coefficients[:, 0] /= 2
-        matter = np.abs(coefficients) > _ROUNDING * values.max(axis=1, keepdims=True, initial=0.0)
-        degree = int(np.flatnonzero(matter.any(axis=0)).max(initial=0))
-        if degree < 0.75 * size:
-            return coefficients[:, : degree + 1]
-        size *= 2
+    size = int(_NODES * np.sqrt(times.max(initial=0.0) * -lowest)) + 64
+    x = lowest / 2 * (1 - np.cos(np.pi * (np.arange(size) + 0.5) / size))
+    values = np.expm1(times[:, None] * x) / x
+    coefficients = scipy.fft.dct(values) / size
+    coefficients[:, 0] /= 2
+    matter = np.abs(coefficients) > _ROUNDING * values.max(axis=1, keepdims=True, initial=0.0)
+    return coefficients[:, : int(np.flatnonzero(matter.any(axis=0)).max(initial=0)) + 1]
