@@ -16,7 +16,7 @@ document.querySelector(`.${{side}}-toggle`).onclick = () => document.querySelect
 </script></body></html>"""
 FORMULA = """<div class="math" style="width: 200px; {box}"><mjx-container style="display: block; {style}">
 <mjx-math style="display: block; width: 500px; {math}">a long formula<mjx-c style="display: block; height: 20px">a</mjx-c>
-</mjx-math></mjx-container></div>"""
+</mjx-math><mjx-assistive-mml></mjx-assistive-mml></mjx-container></div>"""
 DEAD = '<script>addEventListener("load", () => document.querySelector(".{side}-toggle").onclick = null)</script>'
 
 
@@ -67,6 +67,7 @@ def test_a_good_page_has_no_fault(examine, fault):
         ("<p style='width: 3em'>about 1.3e-06</p>", "a number is broken: 1.3e-06"),
         ("<p style='color: #aaa; background: #fff'>faint</p>", "color-contrast"),
         ("<a href='#'></a>", "link-name"),
+        ("<mjx-container>x</mjx-container>", "1 formulas without MathML"),
         (DEAD.format(side="primary"), "primary: touch does not open it"),
         (DEAD.format(side="secondary"), "secondary: keyboard does not open it"),
     ],
