@@ -43,7 +43,8 @@ html: environment  ## render the stored outputs, without executing anything
 	$(call stage,$(BOOK))
 	$(call timed,pages,$(call render,$(BOOK),.),Each warning above names its file and line.)
 
-pdf: html  ## print the whole book into _build/pdf/book.pdf (needs Chromium)
+pdf: environment  ## print the whole book into _build/pdf/book.pdf (needs Chromium)
+	@test -e _build/html/index.html || $(MAKE) html
 	$(call timed,pdf,$(BIN)/python tools/pdf.py _build/html _build/pdf/book.pdf,The cause is shown above.)
 
 serve: ## show the built book on http://localhost:8000, or another PORT
