@@ -104,8 +104,8 @@ def by_tests(tree: Path, module: str | None = None) -> str | None:
     own = tree / "tests" / f"test_{module}.py"
     if module and own.exists() and (found := first_failure(tree, str(own))):
         return found
-    # The harness' own tests do not touch the library.
-    return first_failure(tree, "tests", "--ignore-glob=*/test_harness*")
+    # The tests of the harness and of the pages do not touch the library.
+    return first_failure(tree, "tests", "--ignore-glob=*/test_harness*", "--ignore=tests/browser")
 
 
 def by_notebook(tree: Path, name: str) -> str | None:

@@ -1,14 +1,12 @@
 """A browser, and the built book served from this machine."""
 
-import functools
-import http.server
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
+from serving import serve
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / os.environ.get("PEERFLOW_PAGES", "_build/html")
@@ -18,18 +16,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def missing(what):
     """Skip where a reader lacks something; on a CI machine that is a failure."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-def serve(folder):
-    """Serve a folder on a free port; return the server."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 @pytest.fixture(scope="session")

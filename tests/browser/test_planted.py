@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from conftest import serve
+from serving import serve
 
 PAGE = """<!DOCTYPE html><html lang="en"><head><title>A page</title><link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"></head>
