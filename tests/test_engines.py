@@ -97,6 +97,12 @@ def test_what_is_cheap_is_chosen(wide, algorithm):
     assert "_solution" in vars(dynamics)
 
 
+def test_where_nothing_moves_late_counts_take_no_steps():
+    nothing = engines.System(DGD, CYCLE, np.zeros((AGENTS, 0, 0)), np.zeros((AGENTS, 0)))
+    assert nothing.affordable() == 0
+    assert modes.solution(nothing).after(np.array([10**15])).shape == (1, AGENTS, 0)
+
+
 def test_where_the_fast_eigensolver_fails_another_takes_over(wide, monkeypatch):
     expected, eigh = predict(DGD, wide, CYCLE, step_size=1.0).after(10**6).coefficients, scipy.linalg.eigh
 
