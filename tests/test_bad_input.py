@@ -87,11 +87,16 @@ def test_a_mixing_matrix_of_another_size_or_of_none():
     check(lambda: mixing.spectral_gap(np.empty((0, 0))), "W must have at least one agent, got none")
 
 
-@rejects([
-    (lambda: mixing.disagreement(np.ones(3)), r"params must have shape \(\.\.\., agents, params\), none .* got \(3,\)"),
-    (lambda: mixing.disagreement(np.ones((2, 0, 3))), r"none of them empty, got \(2, 0, 3\)"),
-    (lambda: mixing.disagreement(np.full((2, 3), NAN)), "params must be finite, got 6 NaN"),
-])
+@rejects(
+    [
+        (
+            lambda: mixing.disagreement(np.ones(3)),
+            r"params must have shape \(\.\.\., agents, params\), none .* got \(3,\)",
+        ),
+        (lambda: mixing.disagreement(np.ones((2, 0, 3))), r"none of them empty, got \(2, 0, 3\)"),
+        (lambda: mixing.disagreement(np.full((2, 3), NAN)), "params must be finite, got 6 NaN"),
+    ]
+)
 def test_disagreement(call, message):
     check(call, message)
 

@@ -46,7 +46,10 @@ def test_compare_is_train_and_predict_with_the_same_arguments(lin, W):
 
 def test_errors_equal_plain_loops(comparison):
     run = comparison.run
-    for prediction, got in ((comparison.flow, comparison.errors["flow"]), (comparison.exact, comparison.errors["exact"])):
+    for prediction, got in (
+        (comparison.flow, comparison.errors["flow"]),
+        (comparison.exact, comparison.errors["exact"]),
+    ):
         loss, params = 0.0, 0.0
         predicted = prediction.params()
         for q in range(3):
@@ -90,7 +93,9 @@ def test_a_range_runs_from_the_smallest_to_the_largest(lin, W, comparison):
     assert f"{low:.2%} to {high:.2%}" in range_table({"path": [comparison, other]}).data
 
 
-@pytest.mark.parametrize(("error", "text"), [(0.0, "< 1e-10"), (9.9e-11, "< 1e-10"), (1e-10, "1.0e-10"), (0.25, "2.5e-01")])
+@pytest.mark.parametrize(
+    ("error", "text"), [(0.0, "< 1e-10"), (9.9e-11, "< 1e-10"), (1e-10, "1.0e-10"), (0.25, "2.5e-01")]
+)
 def test_rounding_is_printed_as_such(error, text):
     assert format_error(error) == text
 

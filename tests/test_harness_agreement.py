@@ -256,7 +256,9 @@ def test_widgets_that_differ_are_named():
     assert widget_differences(panel(), panel(value=4.0)) == [
         "cell-0: Slider 'steps'.value: 3.0 stored, 4.0 new: relative difference 2.5e-01, tolerance 1e-06"
     ]
-    assert any("Link.target[1]: 'min' stored, 'max' new" in one for one in widget_differences(panel(), panel(low="max")))
+    assert any(
+        "Link.target[1]: 'min' stored, 'max' new" in one for one in widget_differences(panel(), panel(low="max"))
+    )
     gone = panel()
     gone.metadata.pop("widgets")
     assert widget_differences(panel(), gone)[-1] == "widgets: 6 models stored, none new"
@@ -346,7 +348,12 @@ def test_an_output_has_its_cells_count():
 
 def test_nbval_still_has_what_the_harness_uses():
     """If this fails after an update of nbval, read book/conftest.py anew."""
-    assert list(inspect.signature(plugin.IPyNbCell.compare_outputs).parameters) == ["self", "test", "ref", "skip_compare"]
+    assert list(inspect.signature(plugin.IPyNbCell.compare_outputs).parameters) == [
+        "self",
+        "test",
+        "ref",
+        "skip_compare",
+    ]
     assert list(inspect.signature(plugin.IPyNbFile.get_kernel_message).parameters) == ["self", "timeout", "stream"]
     run = inspect.getsource(plugin.IPyNbCell.runtest)
     for used in (

@@ -108,9 +108,7 @@ def test_losses_and_outputs_are_those_of_the_linear_model(loss, outputs):
     got = iterate(DGD, lin, CYCLE, COUNTS, step_size=0.5, loss=loss)
     x, y = problem.agents.x, problem.agents.y
     moves = got.params().reshape(-1, lin.theta0.size) - problem.theta0
-    outputs = [
-        [f0 + (jacobian @ move).reshape(f0.shape) for move in moves] for f0, jacobian in map(problem.linear, x)
-    ]
+    outputs = [[f0 + (jacobian @ move).reshape(f0.shape) for move in moves] for f0, jacobian in map(problem.linear, x)]
     by_data = np.array([[value(loss, f, y[q]) for f in outputs[q]] for q in range(AGENTS)])
     by_data = by_data.reshape(AGENTS, len(COUNTS), AGENTS)
     assert_close(got.losses, np.einsum("qtq->tq", by_data))

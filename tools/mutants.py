@@ -30,7 +30,9 @@ AT_ONCE = 2
 TIMEOUT = 600
 # They run beside each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-_IGNORED = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", "*.egg-info", ".ipynb_checkpoints", ".*_cache")
+_IGNORED = shutil.ignore_patterns(
+    ".git", ".venv", "_build", "__pycache__", "*.egg-info", ".ipynb_checkpoints", ".*_cache"
+)
 _KEYS, _MORE = {"file", "what", "old", "new"}, {"notebooks", "unseen", "equivalent"}
 
 

@@ -55,9 +55,7 @@ def compare(
     """Train the model of ``lin`` from its start, and predict the same steps twice. Arguments as in ``train``."""
     _checks.instance("lin", lin, Linearization)
     dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
-    run = train(
-        algorithm, lin.model, lin.agents, W, lin.theta0, step_size=step_size, steps=steps, objective=objective
-    )
+    run = train(algorithm, lin.model, lin.agents, W, lin.theta0, step_size=step_size, steps=steps, objective=objective)
     ks = np.arange(steps + 1)
     return Comparison(run, dynamics.at(ks), dynamics.after(ks))
 

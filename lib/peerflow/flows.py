@@ -31,6 +31,7 @@ from peerflow.engines import may_overflow
 from peerflow.linearize import Linearization
 from peerflow.objectives import LOSSES, gradient_scale
 
+
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """The predicted state of every agent at some times."""
