@@ -3,16 +3,16 @@
 The ideas, in the order in which data flows through them:
 
 - ``mixing``: a graph becomes a mixing matrix W, with which peers average.
-- ``data`` and ``models``: what each agent knows, and the network they share.
+- ``data`` and ``models``: what each agent knows, and the network they share; any JAX function will do.
 - ``kernels``: the network's neural tangent kernel, as it is and in the limit of infinite width.
 - ``objectives``: what an agent minimizes, and the one switch on which training and prediction must agree.
-- ``algorithms``: DGD, ATC and CTA are one update with W in three places.
+- ``methods``: DGD, ATC and CTA are one update with W in three places, and a method is one of them with its W.
 - ``training``: the real thing, nonlinear, step by step.
-- ``linearize``: the network about its common start, in a basis as small as its kernel's rank.
-- ``engines`` and ``modes``: how an affine system is solved, by products with its matrix or by its modes.
-- ``flows``: the closed forms: the gradient flow at any time, the linear iteration after any count.
+- ``factors`` and ``linearize``: the network about its common start, in a basis as small as what is asked allows.
+- ``engines``, ``modes`` and ``integrate``: how the reduced system is solved, by products with its matrix, by its modes,
+  or step by step where the loss leaves no closed form.
+- ``flows``: predictions: the gradient flow at any time, the linear iteration after any count.
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
-- ``integrate``: the same dynamics for losses that have no closed form.
 - ``stability``: which step sizes are stable.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 
@@ -24,4 +24,25 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+from peerflow import data, kernels, mixing, models, objectives, stability  # noqa: E402
+from peerflow.flows import predict  # noqa: E402
+from peerflow.linearize import from_kernel, linearize  # noqa: E402
+from peerflow.methods import ATC, CTA, DGD  # noqa: E402
+from peerflow.training import train  # noqa: E402
+
 __version__ = "0.1.0"
+__all__ = [
+    "ATC",
+    "CTA",
+    "DGD",
+    "data",
+    "from_kernel",
+    "kernels",
+    "linearize",
+    "mixing",
+    "models",
+    "objectives",
+    "predict",
+    "stability",
+    "train",
+]

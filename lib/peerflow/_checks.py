@@ -32,17 +32,24 @@ def array(name, value, shape=None):
     """
     result = value if isinstance(value, jax.core.Tracer) else _numbers(name, value)
     if shape is not None:
-        named = {}
-        fits = len(shape) == result.ndim and all(
-            have == (named.setdefault(want, have) if isinstance(want, str) else want)
-            for want, have in zip(shape, result.shape)
-        )
-        if not fits:
-            raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {result.shape}")
+        shape_of(name, result.shape, shape)
     if isinstance(result, np.ndarray) and not np.isfinite(result).all():
         bad = int((~np.isfinite(result)).sum())
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {result.size} entries")
     return result
+
+
+def shape_of(name, have, want):
+    """Refuse another shape than wanted: an integer is required, a string names a free axis, ``...`` any more axes."""
+    axes = want[:-1] if want[-1:] == (...,) else want
+    named = {}
+    fits = (len(have) == len(want) or (axes != want and len(have) >= len(axes))) and all(
+        size == (named.setdefault(axis, size) if isinstance(axis, str) else axis) for axis, size in zip(axes, have)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} must have shape ({', '.join('...' if a is ... else str(a) for a in want)}), got {have}"
+        )
 
 
 def _numbers(name, value) -> np.ndarray:

@@ -5,20 +5,22 @@ iteration after k steps. The first errs by the discretization and by the lineari
 alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from IPython.display import Markdown
 from jaxtyping import Float
 
 from peerflow import _checks
-from peerflow.algorithms import Algorithm
 from peerflow.flows import Trajectory, predict
 from peerflow.linearize import Linearization
+from peerflow.methods import Method
 from peerflow.training import Run, train
+
+if TYPE_CHECKING:
+    from IPython.display import Markdown
 
 # Differences below this are rounding; what is printed must not depend on them.
 ROUNDING = 1e-10
@@ -40,22 +42,24 @@ class Comparison:
     run: Run
     flow: Trajectory
     """The gradient flow at t = 0, 1, ..., steps."""
-    exact: Trajectory
+    iteration: Trajectory
     """The linearized iteration after 0, 1, ..., steps steps."""
 
     @cached_property
     def errors(self) -> dict[str, Errors]:
         """The largest errors of both predictions, by name."""
-        return {name: largest_errors(self.run, getattr(self, name)) for name in ("flow", "exact")}
+        return {name: largest_errors(self.run, getattr(self, name)) for name in ("flow", "iteration")}
 
 
 def compare(
-    algorithm: Algorithm, lin: Linearization, W, *, step_size: float, steps: int, objective: str = "local"
+    method: Method, lin: Linearization, *, step_size: float, steps: int, loss: str | Callable = "mse"
 ) -> Comparison:
     """Train the model of ``lin`` from its start, and predict the same steps twice. Arguments as in ``train``."""
     _checks.instance("lin", lin, Linearization)
-    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
-    run = train(algorithm, lin.model, lin.agents, W, lin.theta0, step_size=step_size, steps=steps, objective=objective)
+    if lin.model is None:
+        raise ValueError("training needs a model, and this expansion was made from a kernel alone")
+    dynamics = predict(method, lin, step_size=step_size, loss=loss)
+    run = train(method, lin.model, lin.agents, lin.theta0, step_size=step_size, steps=steps, loss=loss)
     ks = np.arange(steps + 1)
     return Comparison(run, dynamics.at(ks), dynamics.after(ks))
 
@@ -83,7 +87,7 @@ def largest_errors(run: Run, prediction: Trajectory) -> Errors:
     loss = float(loss_errors(run, prediction).max())
     if run.params.ndim != 3:
         raise ValueError("the run kept its final parameters only: train with final_only=False")
-    away = np.linalg.norm(prediction.params() - run.params, axis=-1).max(axis=0)
+    away = np.linalg.norm(prediction.params - run.params, axis=-1).max(axis=0)
     moved = np.linalg.norm(run.params - run.params[0], axis=-1).max(axis=0)
     # Where nothing pulls, averaging equal parameters still moves them by rounding.
     rounding = 10 * np.finfo(run.params.dtype).eps * np.linalg.norm(run.params[0], axis=-1)
@@ -92,7 +96,7 @@ def largest_errors(run: Run, prediction: Trajectory) -> Errors:
     return Errors(loss, float((away / moved).max()))
 
 
-def error_table(comparisons: Mapping[str, Comparison], first: str = "") -> Markdown:
+def error_table(comparisons: Mapping[str, Comparison], first: str = "") -> "Markdown":
     """Return a table of the largest relative errors, one row a comparison.
 
     What is below 1e-10 is rounding and is printed as such.
@@ -100,17 +104,17 @@ def error_table(comparisons: Mapping[str, Comparison], first: str = "") -> Markd
     if not comparisons:
         raise ValueError("comparisons must hold at least one, got none")
     rows = [
-        f"| {first} | loss, flow | loss, discrete | parameters, flow | parameters, discrete |",
+        f"| {first} | loss, flow | loss, iteration | parameters, flow | parameters, iteration |",
         "|:--|--:|--:|--:|--:|",
     ]
     for name, comparison in comparisons.items():
-        flow, exact = comparison.errors["flow"], comparison.errors["exact"]
-        cells = map(format_error, (flow.loss, exact.loss, flow.params, exact.params))
+        flow, iteration = comparison.errors["flow"], comparison.errors["iteration"]
+        cells = map(format_error, (flow.loss, iteration.loss, flow.params, iteration.params))
         rows.append(f"| {name} | {' | '.join(cells)} |")
-    return Markdown("\n".join(rows))
+    return _markdown(rows)
 
 
-def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> Markdown:
+def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> "Markdown":
     """Return a table of what repeated experiments gave, smallest to largest, one row a group.
 
     The start is the mean loss of all agents before the first step, the fall its relative decrease over the run, the
@@ -118,7 +122,7 @@ def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> 
     """
     if not groups or not all(groups.values()):
         raise ValueError("groups must hold at least one comparison each, got none")
-    columns = ("start", "fall", "loss, flow", "loss, discrete", "parameters, flow", "parameters, discrete")
+    columns = ("start", "fall", "loss, flow", "loss, iteration", "parameters, flow", "parameters, iteration")
     rows = [f"| {first} | {' | '.join(columns)} |", f"|:--|{'--:|' * len(columns)}"]
     for name, comparisons in groups.items():
         means = [comparison.run.losses.mean(axis=1) for comparison in comparisons]
@@ -128,10 +132,16 @@ def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> 
             *(
                 _range((getattr(c.errors[kind], what) for c in comparisons), "{:.2%}")
                 for what in ("loss", "params")
-                for kind in ("flow", "exact")
+                for kind in ("flow", "iteration")
             ),
         ]
         rows.append(f"| {name} | {' | '.join(ranges)} |")
+    return _markdown(rows)
+
+
+def _markdown(rows):
+    from IPython.display import Markdown
+
     return Markdown("\n".join(rows))
 
 

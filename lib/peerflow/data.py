@@ -1,6 +1,7 @@
-"""What each agent knows: half moons, MNIST's zeros and ones, and their partition over agents.
+"""What each agent knows: half moons, MNIST's zeros and ones, scikit-learn's digits, and their partition over agents.
 
-Every agent holds the same number of samples, D in the paper, and no two agents share one.
+In the paper every agent holds the same number of samples, D. Here agent q may hold a number of its own, D_q; no two
+agents share a sample.
 
 >>> agents = half_moons(agents=8, samples=200, noise=0.1, seed=0)
 >>> agents.x.shape, agents.y.shape
@@ -8,12 +9,14 @@ Every agent holds the same number of samples, D in the paper, and no two agents 
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
-from sklearn.datasets import make_moons
+from jaxtyping import Float, Int
 
 from peerflow import _checks
 
@@ -21,78 +24,154 @@ _MNIST = resources.files("peerflow") / "assets" / "mnist_zeros_ones.npz"
 _MNIST_SHA256 = "142b297056e9ab4f11aa1933fa26718d5de5c92e8ed7947b6308a9270d1fcb5b"
 
 
+class Padded(NamedTuple):
+    """All agents' data in arrays of one shape: who has fewer samples repeats its first, with weight zero."""
+
+    x: Float[np.ndarray, "agents samples *input"]
+    y: Float[np.ndarray, "agents samples outputs"]
+    weights: Float[np.ndarray, "agents samples"]
+    """One over the agent's number of samples, or zero: the loss of an agent is the weighted sum of its samples'."""
+
+
 @dataclass(frozen=True, eq=False)
 class AgentData:
-    """The local data sets of all agents (paper, sec. III-A)."""
+    """The local data sets of all agents (paper, sec. III-A).
 
-    x: Float[np.ndarray, "agents samples inputs"]
-    """Inputs."""
-    y: Float[np.ndarray, "agents samples outputs"]
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, an agent has no samples, or anything holds NaN.
+    """
+
+    x: Float[np.ndarray, "agents samples *input"] | tuple[Float[np.ndarray, "samples *input"], ...]
+    """Inputs, of any shape; a tuple with one array an agent, if agents hold different numbers of samples."""
+    y: Float[np.ndarray, "agents samples outputs"] | tuple[Float[np.ndarray, "samples outputs"], ...]
     """Targets."""
+    weigh: str = field(default="agents", kw_only=True)
+    """What the global objective (3) weighs alike: ``"agents"``, each L_q by 1/Q, or ``"samples"``, by D_q / sum D."""
 
     def __post_init__(self):
-        x = _checks.array("x", self.x, ("agents", "samples", "inputs"))
-        y = _checks.array("y", self.y, (*x.shape[:2], "outputs"))
-        if 0 in (*x.shape, y.shape[2]):
-            raise ValueError(f"x and y must not be empty, got shapes {x.shape} and {y.shape}")
+        _checks.choice("weigh", self.weigh, {"agents": None, "samples": None})
+        x, y = self.x, self.y
+        if _ragged(x) or _ragged(y):
+            if not isinstance(y, (list, tuple)) or len(x) != len(y):
+                raise ValueError(f"x and y must hold one array for each agent, got {len(x)} and {len(y)}")
+            x = tuple(_checks.array(f"x[{q}]", each, ("samples", "inputs", ...)) for q, each in enumerate(x))
+            y = tuple(_checks.array(f"y[{q}]", each, (len(x[q]), "outputs")) for q, each in enumerate(y))
+            for name, each in (("x", x), ("y", y)):
+                if len({one.shape[1:] for one in each}) > 1:
+                    shapes = sorted({one.shape[1:] for one in each})
+                    raise ValueError(f"{name} must have samples of one shape, got {', '.join(map(str, shapes))}")
+        else:
+            x = _checks.array("x", x, ("agents", "samples", "inputs", ...))
+            y = _checks.array("y", y, (*x.shape[:2], "outputs"))
+        for q in range(len(x)):
+            if 0 in (*x[q].shape, *y[q].shape):
+                raise ValueError(f"x and y must not be empty, got shapes {x[q].shape} and {y[q].shape} of agent {q}")
+        if len(x) == 0:
+            raise ValueError(f"x and y must not be empty, got shapes {np.shape(x)} and {np.shape(y)}")
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
 
     @property
-    def agents(self) -> int:
+    def size(self) -> int:
         """The number of agents, Q."""
-        return self.x.shape[0]
+        return len(self.x)
 
     @property
-    def samples(self) -> int:
-        """The number of samples per agent, D."""
-        return self.x.shape[1]
+    def outputs(self) -> int:
+        """The dimension M of a target."""
+        return self.y[0].shape[-1]
 
-    def pooled(self) -> tuple[Float[np.ndarray, "n inputs"], Float[np.ndarray, "n outputs"]]:
+    @cached_property
+    def counts(self) -> Int[np.ndarray, "agents"]:
+        """The number of samples of each agent, D_q."""
+        return np.array([len(each) for each in self.x])
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, "agents"]:
+        """What each agent's objective weighs in the global one; they sum to one."""
+        return self.counts / self.counts.sum() if self.weigh == "samples" else np.full(self.size, 1 / self.size)
+
+    @cached_property
+    def gains(self) -> Float[np.ndarray, "agents"]:
+        """Q times ``weights``: by this each agent's gradient counts more or less than the others'."""
+        return self.size * self.weights if self.weigh == "samples" else np.ones(self.size)
+
+    def pooled(self) -> tuple[Float[np.ndarray, "n *input"], Float[np.ndarray, "n outputs"]]:
         """Return all agents' inputs and targets as one data set, agent after agent."""
-        return self.x.reshape(-1, self.x.shape[2]), self.y.reshape(-1, self.y.shape[2])
+        return np.concatenate(self.x), np.concatenate(self.y)
+
+    @cached_property
+    def padded(self) -> Padded:
+        """All agents' data in arrays of one shape, with weights that tell samples from padding."""
+        most = self.counts.max()
+        weights = (np.arange(most) < self.counts[:, None]) / self.counts[:, None]
+        if isinstance(self.x, np.ndarray):
+            return Padded(self.x, self.y, weights)
+        order = [np.where(np.arange(most) < count, np.arange(most), 0) for count in self.counts]
+        x, y = (np.stack([one[at] for one, at in zip(each, order)]) for each in (self.x, self.y))
+        return Padded(x, y, weights)
 
 
-def partition(x, y, *, agents: int, samples: int, seed: int) -> AgentData:
+def _ragged(values) -> bool:
+    """Say whether agents' arrays, given as a list or tuple, differ in length."""
+    return isinstance(values, (list, tuple)) and len({np.shape(each)[:1] for each in values}) > 1
+
+
+def partition(x, y, *, agents: int, samples: int | Sequence[int], seed: int) -> AgentData:
     """Deal a pool of samples to agents at random, without replacement.
 
     Parameters
     ----------
     x, y
-        The pool: inputs (n, N) and targets (n, M).
+        The pool: inputs (n, ...) and targets (n, M).
     agents, samples
-        How many agents, and how many samples each gets.
+        How many agents, and how many samples each gets: one number for all, or one for each.
     seed
         Seed of the shuffle.
 
     Raises
     ------
     ValueError
-        If the pool holds fewer than ``agents * samples`` samples.
+        If the pool holds fewer samples than are dealt.
     """
-    x = _checks.array("x", x, ("n", "inputs"))
+    x = _checks.array("x", x, ("n", "inputs", ...))
     y = _checks.array("y", y, (len(x), "outputs"))
-    agents, samples = _checks.count("agents", agents), _checks.count("samples", samples)
+    counts = _counts(agents, samples)
     seed = _checks.seed(seed)
-    if agents * samples > len(x):
-        raise ValueError(f"{agents} agents with {samples} samples need {agents * samples}, got a pool of {len(x)}")
-    dealt = np.random.default_rng(seed).permutation(len(x))[: agents * samples].reshape(agents, samples)
-    return AgentData(x[dealt], y[dealt])
+    if sum(counts) > len(x):
+        each = counts[0] if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+        raise ValueError(f"{len(counts)} agents with {each} samples need {sum(counts)}, got a pool of {len(x)}")
+    dealt = np.split(np.random.default_rng(seed).permutation(len(x))[: sum(counts)], np.cumsum(counts)[:-1])
+    return AgentData([x[some] for some in dealt], [y[some] for some in dealt])
 
 
-def half_moons(*, agents: int, samples: int, noise: float = 0.1, seed: int = 0) -> AgentData:
+def _counts(agents, samples) -> list[int]:
+    """Return how many samples each agent gets."""
+    agents = _checks.count("agents", agents)
+    if not isinstance(samples, (list, tuple, np.ndarray)):
+        return [_checks.count("samples", samples)] * agents
+    if len(samples) != agents:
+        raise ValueError(f"samples must be one number or one for each of {agents} agents, got {len(samples)}")
+    return [_checks.count("samples", each) for each in samples]
+
+
+def half_moons(*, agents: int, samples: int | Sequence[int], noise: float = 0.1, seed: int = 0) -> AgentData:
     """Return the half moons, labelled 0 (upper) and 1 (lower), dealt to the agents.
 
     scikit-learn spaces the points evenly along each arc and adds Gaussian noise of standard deviation ``noise``;
     half of the pool lies on each moon, and the deal is random.
     """
-    agents, samples = _checks.count("agents", agents), _checks.count("samples", samples)
+    counts = _counts(agents, samples)
     seed, noise = _checks.seed(seed), _checks.nonnegative("noise", noise)
-    x, label = make_moons(agents * samples, shuffle=False, noise=noise, random_state=seed)
+    from sklearn.datasets import make_moons
+
+    x, label = make_moons(sum(counts), shuffle=False, noise=noise, random_state=seed)
     return partition(x, label[:, None], agents=agents, samples=samples, seed=seed)
 
 
-def mnist_zeros_ones(*, agents: int, samples: int, seed: int = 0) -> AgentData:
+def mnist_zeros_ones(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> AgentData:
     """Return MNIST's zeros and ones, dealt to the agents: pixels in [0, 1], x (Q, D, 784), targets 0 and 1.
 
     The pool is 1001 zeros and 1127 ones of the training set, which come with the package.
@@ -105,6 +184,20 @@ def mnist_zeros_ones(*, agents: int, samples: int, seed: int = 0) -> AgentData:
     images, labels = _read_mnist(_MNIST)
     x = images.reshape(len(images), -1) / 255.0
     return partition(x, labels[:, None], agents=agents, samples=samples, seed=seed)
+
+
+def digits(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> AgentData:
+    """Return scikit-learn's digits in ten classes, dealt to the agents: x (Q, D, 8, 8) in [0, 1], targets one-hot.
+
+    Raises
+    ------
+    ValueError
+        If more than the 1797 samples are asked for.
+    """
+    from sklearn.datasets import load_digits
+
+    pool = load_digits()
+    return partition(pool.images / 16, np.eye(10)[pool.target], agents=agents, samples=samples, seed=seed)
 
 
 def _read_mnist(path) -> tuple[np.ndarray, np.ndarray]:

@@ -2,25 +2,29 @@ r"""How :mod:`peerflow.flows` gets its states without a matrix of all agents' si
 
 The affine system :math:`\dot z = Az + u`, or :math:`z' = z + Az + u`, is applied block by block: one product with each
 agent's :math:`c\Psi_q`, and one with W. For as many steps as a training run has, that costs far less than the
-eigenvectors of A.
+eigenvectors of A. :func:`recursion` and :func:`exponential` may be traced by JAX: differentiated in the step size and in
+W, and mapped over them.
 
 >>> import numpy as np
->>> from peerflow.algorithms import DGD
->>> system = System(DGD, np.eye(1), np.full((1, 1, 1), 0.5), np.ones((1, 1)))
+>>> from peerflow.methods import DGD
+>>> system = System(DGD(np.eye(1)), np.ones(1), np.full((1, 1, 1), 0.5), np.ones((1, 1)))
 >>> recursion(system, np.array([0, 1, 2])).ravel().tolist()
 [0.0, -1.0, -1.5]
 >>> bool(abs(chebyshev(system, [1.0]).item() + 2 * (1 - np.exp(-0.5))) < 1e-14)
 True
 """
 
+from functools import partial
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.fft
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from peerflow import _checks, mixing
-from peerflow.algorithms import Algorithm
+from peerflow import _checks
+from peerflow.methods import Method
 
 # Chebyshev coefficients below this, relative to the largest value of the function, are rounding. So many times the
 # square root of t times the spectrum's width are above it; at some more nodes the function is known to rounding.
@@ -38,45 +42,56 @@ may_overflow = np.errstate(over="ignore", invalid="ignore")
 class System(NamedTuple):
     """The affine dynamics of all agents in the reduced basis, from z = 0."""
 
-    algorithm: Algorithm
-    W: Float[np.ndarray, "agents agents"]
-    psi: Float[np.ndarray, "agents rank rank"]
-    """c F_q^T F_q."""
+    method: Method
+    scale: Float[Array, "agents"]
+    """c: the constant in front of each agent's gradient."""
+    curvature: Float[np.ndarray, "agents rank rank"]
+    """F_q^T F_q."""
     pull: Float[np.ndarray, "agents rank"]
-    """c F_q^T r_q: the gradient at the start."""
+    """F_q^T r_q: the gradient at the start, but for c."""
 
-    def rate(self, z: Float[np.ndarray, "agents rank"]) -> Float[np.ndarray, "agents rank"]:
+    @property
+    def traced(self) -> bool:
+        """Whether JAX is tracing the step size or W."""
+        return any(isinstance(each, jax.core.Tracer) for each in (self.scale, self.method.W))
+
+    @property
+    def psi(self) -> Float[Array, "agents rank rank"]:
+        """c F_q^T F_q."""
+        return self.scale[:, None, None] * self.curvature
+
+    def rate(self, z: Float[Array, "agents rank"]) -> Float[Array, "agents rank"]:
         """Return A z."""
-        mixed = self.W @ z
-        at = mixed if self.algorithm.mixes_point else z
-        return mixed - z - self._outer((self.psi @ at[..., None])[..., 0])
+        mixed = self.method.W @ z
+        at = mixed if self.method.rule.mixes_point else z
+        return mixed - z - self._outer((self.curvature @ at[..., None])[..., 0])
 
-    def input(self) -> Float[np.ndarray, "agents rank"]:
+    def input(self) -> Float[Array, "agents rank"]:
         """Return u."""
         return -self._outer(self.pull)
 
     def _outer(self, gradient):
-        return self.W @ gradient if self.algorithm.mixes_gradient else gradient
+        descent = self.scale[:, None] * gradient
+        return self.method.W @ descent if self.method.rule.mixes_gradient else descent
 
-    def matrix(self) -> Float[np.ndarray, "Qr Qr"]:
+    def matrix(self) -> Float[Array, "Qr Qr"]:
         """Return A itself."""
-        return state_matrix(self.algorithm, self.W, self.psi)
+        return state_matrix(self.method, self.psi)
 
     def lowest(self) -> float:
         """Return a number below all of A's eigenvalues, if :func:`chebyshev` may be used."""
-        return -2.0 - self._curvature()
+        return -2.0 - self._steepest()
 
     def real(self) -> bool:
         """Say whether A is known to be symmetric in coordinates that are well conditioned, with eigenvalues up to 0.
 
         DGD's is symmetric if W is; for ATC and CTA see :mod:`peerflow.modes`.
         """
-        mixes = self.algorithm.mixes_gradient or self.algorithm.mixes_point
-        return mixing.is_symmetric(self.W) and (not mixes or self._curvature() < _CLEARLY_DEFINITE)
+        return self.method.symmetric and (not self.method.rule.mixes or self._steepest() < _CLEARLY_DEFINITE)
 
-    def _curvature(self):
+    def _steepest(self):
         """Return a bound on the largest eigenvalue of c Psi, hardly above it where few directions are steep."""
-        return float(np.linalg.norm(self.psi, axis=(1, 2)).max(initial=0.0))
+        return float((self.scale * np.linalg.norm(self.curvature, axis=(1, 2))).max(initial=0.0))
 
     def affordable(self) -> float:
         """Return about how many products with A cost as much as the eigenvectors of A."""
@@ -84,31 +99,70 @@ class System(NamedTuple):
         return _SPEED * _DECOMPOSITION * (Q * r) ** 2 / (2 * (r + Q))
 
 
-def state_matrix(algorithm: Algorithm, W, psi: Float[np.ndarray, "agents r r"]) -> Float[np.ndarray, "Qr Qr"]:
-    """Return A of (12a)-(12c) in the reduced basis, from W and the blocks of c Psi."""
-    _checks.instance("algorithm", algorithm, Algorithm)
-    psi = _checks.array("psi", psi, ("agents", "rank", "rank"))
-    W = mixing.doubly_stochastic(W, len(psi))
+def state_matrix(method: Method, psi: Float[Array, "agents r r"]) -> Float[Array, "Qr Qr"]:
+    """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi."""
+    _checks.instance("method", method, Method)
+    psi = _checks.array("psi", psi, (method.agents, "rank", "rank"))
+    traced = any(isinstance(each, jax.core.Tracer) for each in (psi, method.W))
+    xp, W = (jnp, method.W) if traced else (np, method.dense)
     Q, r = psi.shape[:2]
-    outer = W if algorithm.mixes_gradient else np.eye(Q)
-    inner = W if algorithm.mixes_point else np.eye(Q)
-    blocks = -np.einsum("qs,sij,sp->qipj", outer, psi, inner, optimize=True)
-    diagonal = np.arange(r)
-    blocks[:, diagonal, :, diagonal] += W - np.eye(Q)
+    outer = W if method.rule.mixes_gradient else np.eye(Q)
+    inner = W if method.rule.mixes_point else np.eye(Q)
+    blocks = xp.einsum("qp,ij->qipj", W - np.eye(Q), np.eye(r))
+    blocks -= xp.einsum("qs,sij,sp->qipj", outer, psi, inner, optimize=True)
     return blocks.reshape(Q * r, Q * r)
 
 
-@may_overflow
-def recursion(system: System, counts) -> Float[np.ndarray, "count agents rank"]:
+def recursion(system: System, counts) -> Float[Array, "count agents rank"]:
     """Return the iteration after these numbers of steps, one step after the other."""
     order, place = np.unique(counts, return_inverse=True)
-    states, u = np.zeros((len(order), *system.pull.shape)), system.input()
-    z, k = np.zeros_like(u), 0
-    for index, count in enumerate(order):
-        for _ in range(count - k):
-            z = z + system.rate(z) + u
-        states[index], k = z, count
-    return states[place]
+    if len(order) == 0:
+        return np.zeros((0, *system.pull.shape))
+    if system.traced:
+        return _every(system, int(order[-1]))[order[place]]
+    placed = system._replace(method=system.method.placed(np.float64))
+    return np.asarray(_some(placed, jnp.asarray(np.diff(order, prepend=0))))[place]
+
+
+def _step(system, z):
+    return z + system.rate(z) + system.input()
+
+
+@partial(jax.jit, static_argnums=1)
+def _every(system, steps):
+    """Return all states up to this step; reverse differentiation needs them."""
+    start = jnp.zeros(system.pull.shape)
+    after = jax.lax.scan(lambda z, _: (_step(system, z),) * 2, start, length=steps)[1]
+    return jnp.concatenate([start[None], after])
+
+
+@jax.jit
+def _some(system, gaps):
+    """Take gaps[0], then gaps[1], ... steps; return where each of them ends."""
+
+    def advance(z, gap):
+        return (jax.lax.fori_loop(0, gap, lambda _, z: _step(system, z), z),) * 2
+
+    return jax.lax.scan(advance, jnp.zeros(system.pull.shape), gaps)[1]
+
+
+def exponential(system: System, times) -> Float[Array, "time agents rank"]:
+    """Return the flow at these times, by the exponential of [[A, u], [0, 0]]: derivatives are right for every A.
+
+    (Those of an eigendecomposition are not defined where eigenvalues repeat, as they do on a cycle.)
+    """
+    order, place = np.unique(times, return_inverse=True)
+    # A grid's gaps differ in the last digit; twelve digits keep one propagator for all of them.
+    gaps, which = np.unique([float(f"{gap:.12g}") for gap in np.diff(order, prepend=0.0)], return_inverse=True)
+    A, u = system.matrix(), system.input().reshape(-1)
+    augmented = jnp.zeros((len(u) + 1,) * 2).at[:-1, :-1].set(A).at[:-1, -1].set(u)
+    propagators = jnp.stack([jax.scipy.linalg.expm(gap * augmented, max_squarings=64) for gap in gaps])
+
+    def advance(state, propagator):
+        return (propagators[propagator] @ state,) * 2
+
+    states = jax.lax.scan(advance, jnp.zeros(len(u) + 1).at[-1].set(1.0), which)[1]
+    return states[:, :-1].reshape(-1, *system.pull.shape)[place]
 
 
 def few_terms(system: System, times) -> bool:

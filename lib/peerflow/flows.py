@@ -1,9 +1,9 @@
-r"""Closed forms of the linearized dynamics: the gradient flow (12)-(14), and the iteration itself.
+r"""Predictions: the gradient flow (12)-(14) and the iteration itself, of the linearized network.
 
 In the reduced basis, with :math:`z` one row per agent, :math:`r_q = f_0 - y` on agent q's data, and
-:math:`c = \eta/D` (objective ``"local"``) or :math:`\eta/(DQ)` (``"global"``), every algorithm has
+:math:`c_q = \eta/D_q` (objective ``"local"``) or :math:`\eta/(D_q Q)` (``"global"``), every method has
 
-.. math:: A = (W - I) \otimes I - c\, B \Psi C, \qquad u = -c\, B\, [F_q^\top r_q]_q, \qquad
+.. math:: A = (W - I) \otimes I - B\, c\Psi\, C, \qquad u = -B\, [c_q F_q^\top r_q]_q, \qquad
     \Psi = \mathrm{blockdiag}(F_q^\top F_q),
 
 and from the common start :math:`z = 0`
@@ -14,22 +14,36 @@ and from the common start :math:`z = 0`
 The paper's A is singular whenever P exceeds the rank of all agents' Jacobian. In this basis A is nonsingular if W
 connects the agents, but about as badly conditioned as the kernel, so neither form divides by it. For as many steps as a
 training run has, both come from products with A (:mod:`peerflow.engines`); for later times from its modes
-(:mod:`peerflow.modes`), whichever is cheaper.
+(:mod:`peerflow.modes`), whichever is cheaper. Other losses than the squared one have no closed form, and are integrated
+in the same basis (:mod:`peerflow.integrate`).
+
+>>> import networkx as nx
+>>> from peerflow import data, mixing, models
+>>> from peerflow.linearize import linearize
+>>> from peerflow.methods import DGD
+>>> agents, model = data.half_moons(agents=4, samples=10), models.mlp(inputs=2, widths=(64,), outputs=1)
+>>> lin, dgd = linearize(model, agents, model.init(0)), DGD(mixing.metropolis_hastings(nx.cycle_graph(4)))
+>>> for loss in ("mse", "binary_cross_entropy"):
+...     dynamics = predict(dgd, lin, step_size=0.1, loss=loss)
+...     bool(abs(dynamics.at([0, 50]).losses - dynamics.after([0, 50]).losses).max() < 1e-3)
+True
+True
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Complex, Float
 
-from peerflow import _checks, engines, mixing, modes
-from peerflow.algorithms import Algorithm
+from peerflow import _checks, engines, integrate, modes
 from peerflow.engines import may_overflow
-from peerflow.linearize import Linearization
-from peerflow.objectives import LOSSES, gradient_scale
+from peerflow.linearize import Expansion, Linearization
+from peerflow.methods import Method
+from peerflow.objectives import Evaluation, evaluate, loss_function
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,73 +53,111 @@ class Trajectory:
     lin: Linearization
     times: Float[np.ndarray, "time"]
     """Times, or step counts; one step of the algorithm is one unit of time."""
-    coefficients: Float[np.ndarray, "time agents rank"]
+    coefficients: Float[Array, "time agents rank"]
     """z: each agent's displacement from the common start in the reduced basis."""
-    loss: str = "mse"
-    """The loss whose dynamics these are: ``"mse"``, ``"cross_entropy"`` or ``"binary_cross_entropy"``."""
+    loss: str | Callable = "mse"
+    """The loss whose dynamics these are."""
 
     @cached_property
     @may_overflow
-    def losses(self) -> Float[np.ndarray, "time agents"]:
+    def losses(self) -> Float[Array, "time agents"]:
         """Each agent's own objective at its own parameters, in the linear model."""
-        moved = np.matmul(self.lin.features, self.coefficients.transpose(1, 2, 0)).transpose(2, 0, 1)
-        y = self.lin.agents.y
-        outputs = (self.lin.outputs0 + moved).reshape(-1, *y.shape)
-        return self._risks(outputs, y, agents_share_y=False)
+        _, y, weights = self.lin.agents.padded
+        moved = self._xp.matmul(self.lin.features, self.coefficients.transpose(1, 2, 0)).transpose(2, 0, 1)
+        return self._risks((self.lin.outputs0 + moved).reshape(-1, *y.shape), y, weights, 0)
 
     @cached_property
     @may_overflow
-    def global_losses(self) -> Float[np.ndarray, "time agents"]:
+    def global_losses(self) -> Float[Array, "time agents"]:
         """The global objective at each agent's parameters, in the linear model."""
-        moved = self.coefficients @ self.lin.features.reshape(-1, self.lin.rank).T
-        y = self.lin.agents.pooled()[1]
-        outputs = (self.lin.outputs0.reshape(-1) + moved).reshape(*moved.shape[:2], *y.shape)
-        return self._risks(outputs, y, agents_share_y=True)
+        agents = self.lin.agents
+        y, real = agents.pooled()[1], np.repeat(agents.padded.weights > 0, agents.outputs)
+        weights = np.repeat(agents.weights / agents.counts, agents.counts)
+        features, start = self.lin.features.reshape(-1, self.lin.rank)[real], self.lin.outputs0.reshape(-1)[real]
+        moved = self._xp.matmul(self.coefficients, features.T)
+        return self._risks((start + moved).reshape(*moved.shape[:2], *y.shape), y, weights, None)
 
-    def _risks(self, outputs, y, agents_share_y):
-        """Return the mean loss over samples at every time, of every agent."""
+    @property
+    def _xp(self):
+        """What computes: JAX where it is tracing, else numpy."""
+        return jnp if isinstance(self.coefficients, jax.core.Tracer) else np
+
+    def _risks(self, outputs, y, weights, axis):
+        """Return the weighted loss over samples at every time, of every agent; axis is that of agents in y, if any."""
         _checks.double_precision()
-        loss_fn = _checks.choice("loss", self.loss, LOSSES)
-        one = jax.vmap(lambda f, y: jnp.mean(loss_fn(f, y)), (0, None if agents_share_y else 0))
-        return np.asarray(jax.vmap(one, (0, None))(outputs, y.astype(outputs.dtype)))
+        if self.loss == "mse":
+            return (self._xp.sum((outputs - y) ** 2, axis=-1) * weights).sum(axis=-1) / 2
+        loss_fn = loss_function(self.loss, y)
+        one = jax.vmap(lambda f, y, weights: jnp.sum(weights * loss_fn(f, y)), (0, axis, axis))
+        losses = jax.vmap(one, (0, None, None))(outputs, y.astype(outputs.dtype), weights)
+        return losses if self._xp is jnp else np.asarray(losses)
 
+    @cached_property
     def params(self) -> Float[np.ndarray, "time agents params"]:
-        """Return every agent's parameters."""
-        return self.lin.theta0 + self.coefficients @ self.lin.basis.T
+        """Every agent's parameters."""
+        return self.lin.displacement(self.coefficients) + self.lin.theta0
 
-    def outputs(self, x) -> Float[np.ndarray, "time agents n outputs"]:
-        """Return every agent's linear-model outputs on inputs (n, N)."""
-        start, jacobian = self.lin.expand(x)
-        return start + np.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
+    def outputs(self, x) -> Float[Array, "time agents n outputs"]:
+        """Return every agent's linear-model outputs on inputs (n, N), or on a :class:`~peerflow.linearize.Expansion`."""
+        start, jacobian = x if isinstance(x, Expansion) else self.lin.expand(x)
+        return start + self._xp.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
+
+    def evaluate(self, x, y) -> Evaluation:
+        """Return every agent's mean loss and accuracy on a data set: inputs as in ``outputs``, targets (n, M)."""
+        return evaluate(self.outputs(x), y, self.loss)
 
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """The linearized dynamics of one algorithm. Nothing is trained: ask for any time or step count."""
+    """The linearized dynamics of one method. Nothing is trained: ask for any time or step count."""
 
-    algorithm: Algorithm
+    method: Method
     lin: Linearization
-    W: Float[np.ndarray, "agents agents"]
-    scale: float
-    """c: the constant in front of the gradient, step_size / D, or / (D Q)."""
+    step_size: float
+    loss: str | Callable
 
-    def at(self, times) -> Trajectory:
-        """Return the gradient flow, (14), at these times, each finite and not negative."""
+    def at(self, times, *, rtol: float = 1e-8, atol: float = 1e-10) -> Trajectory:
+        """Return the gradient flow, (14) or (8), at these times, each finite and not negative.
+
+        ``rtol`` and ``atol`` bound the error of each step of the integration, relative to the displacement from the
+        start and absolute, where there is no closed form: for other losses than ``"mse"``.
+
+        Raises
+        ------
+        ValueError
+            If times or tolerances are out of range, or an integrated flow cannot be followed.
+        """
         times = _checks.times("times", times)
-        if engines.few_terms(self._system, times):
-            return Trajectory(self.lin, times, engines.chebyshev(self._system, times))
-        return Trajectory(self.lin, times, self._solution.at(times))
+        rtol, atol = _checks.positive("rtol", rtol), _checks.positive("atol", atol)
+        if self.loss != "mse":
+            states = integrate.flow(*self._integrated, times, rtol=rtol, atol=atol)
+        elif self._system.traced:
+            states = engines.exponential(self._system, times)
+        elif engines.few_terms(self._system, times):
+            states = engines.chebyshev(self._system, times)
+        else:
+            states = self._solution.at(times)
+        return Trajectory(self.lin, times, states, self.loss)
 
     def after(self, counts) -> Trajectory:
         """Return the linearized iteration after these numbers of steps: what training would give, were f linear."""
         counts = _checks.counts("counts", counts)
-        few = counts.max(initial=0) <= self._system.affordable()
-        states = engines.recursion(self._system, counts) if few else self._solution.after(counts)
-        return Trajectory(self.lin, counts.astype(float), states)
+        if self.loss != "mse":
+            states = integrate.iterate(*self._integrated, counts)
+        elif self._system.traced or counts.max(initial=0) <= self._system.affordable():
+            states = engines.recursion(self._system, counts)
+        else:
+            states = self._solution.after(counts)
+        return Trajectory(self.lin, counts.astype(float), states, self.loss)
 
-    def system(self) -> tuple[Float[np.ndarray, "Qr Qr"], Float[np.ndarray, "agents r"]]:
+    def system(self) -> tuple[Float[Array, "Qr Qr"], Float[Array, "agents r"]]:
         """Return A and u of (12a)-(12c) in the reduced basis, u with one row per agent."""
         return self._system.matrix(), self._system.input()
+
+    @cached_property
+    def eigenvalues(self) -> Complex[np.ndarray, "agents*rank"]:
+        """The eigenvalues of A, (12a)-(12c), on the space that the dynamics live in."""
+        return np.linalg.eigvals(self._system.matrix()).astype(complex)
 
     def fixed_point(self) -> Trajectory:
         """Return where flow and iteration both stand still, A z = -u: where they end, if the step size is stable.
@@ -126,42 +178,45 @@ class Dynamics:
 
     @cached_property
     def _system(self) -> engines.System:
-        return engines.System(self.algorithm, self.W, *gram(self.lin, self.scale))
+        if self.loss != "mse":
+            raise ValueError(f'only loss="mse" has a closed form, and so A, u and their spectrum, got {self.loss!r}')
+        agents = self.lin.agents
+        scale = self.step_size * (self.method.gain * agents.gains / agents.counts)
+        return engines.System(self.method, scale, self.lin.curvature, self.lin.pull)
+
+    @cached_property
+    def _integrated(self) -> tuple[integrate.Nonlinear, Callable]:
+        loss_fn = loss_function(self.loss, self.lin.agents.pooled()[1])
+        return integrate.nonlinear(self.method, self.lin, self.step_size), loss_fn
 
     @cached_property
     def _solution(self) -> "modes.Modes | modes.Adapted | modes.Stepper":
         return modes.solution(self._system)
 
 
-def predict(algorithm: Algorithm, lin: Linearization, W, *, step_size: float, objective: str = "local") -> Dynamics:
-    """Predict how all agents train from a common start, in closed form.
+def predict(method: Method, lin: Linearization, *, step_size: float, loss: str | Callable = "mse") -> Dynamics:
+    """Predict how all agents train from a common start: in closed form for the squared loss, else by integration.
+
+    Under a JAX trace of the step size or of the method's W, predictions of the squared loss are traced as well.
 
     Parameters
     ----------
-    algorithm
-        DGD, ATC or CTA.
+    method
+        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as ``lin`` has.
     lin
         The model about that start, from :func:`peerflow.linearize.linearize`.
-    W
-        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
-    step_size, objective
+    step_size, loss
         As in :func:`peerflow.training.train`; give both the same.
 
     Raises
     ------
     ValueError
-        If W does not fit or is not doubly stochastic, step_size is not positive or objective is unknown.
+        If the method is for another number of agents, step_size is not positive, a name is unknown, or the targets do
+        not suit the loss.
     """
-    _checks.instance("algorithm", algorithm, Algorithm)
+    _checks.double_precision()
+    _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
-    W = mixing.doubly_stochastic(W, lin.agents.agents)
-    scale = gradient_scale(objective, len(W)) * _checks.positive("step_size", step_size) / lin.agents.samples
-    return Dynamics(algorithm, lin, W, scale)
-
-
-def gram(lin: Linearization, scale: float) -> tuple[Float[np.ndarray, "agents r r"], Float[np.ndarray, "agents r"]]:
-    """Return c Psi as one block per agent, and c F_q^T r_q: the gradient is their affine function of z."""
-    _checks.instance("lin", lin, Linearization)
-    scale = _checks.positive("scale", scale)
-    psi = scale * np.einsum("qir,qis->qrs", lin.features, lin.features, optimize=True)
-    return psi, scale * np.einsum("qir,qi->qr", lin.features, lin.residuals0)
+    _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
+    loss_function(loss, lin.agents.pooled()[1])
+    return Dynamics(method, lin, _checks.positive("step_size", step_size), loss)

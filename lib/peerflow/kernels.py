@@ -70,7 +70,7 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
         If shapes do not fit the model, or anything holds NaN.
     """
     _checks.instance("model", model, Model)
-    rows, columns = _inputs(x, x2, model.inputs)
+    rows, columns = _inputs(x, x2, ("n", ...) if model.inputs is None else ("n", model.inputs))
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
 
     def stacked(inputs):
@@ -127,12 +127,12 @@ def infinite_width(
     return kernel
 
 
-def _inputs(x, x2, size="inputs"):
-    """Return both inputs as float64 arrays of one width; None stays None."""
+def _inputs(x, x2, shape=("n", "inputs")):
+    """Return both inputs as float64 arrays of one shape but for their number; None stays None."""
     _checks.double_precision()
-    x = jnp.asarray(_checks.array("x", x, ("n", size)), jnp.float64)
+    x = jnp.asarray(_checks.array("x", x, shape), jnp.float64)
     if x2 is not None:
-        x2 = jnp.asarray(_checks.array("x2", x2, ("n2", x.shape[1])), jnp.float64)
+        x2 = jnp.asarray(_checks.array("x2", x2, ("n2", *x.shape[1:])), jnp.float64)
     for name, inputs in (("x", x), ("x2", x2)):
         if inputs is not None and len(inputs) == 0:
             raise ValueError(f"{name} must hold at least one input, got shape {inputs.shape}")

@@ -6,59 +6,152 @@ value kept. From a common start no gradient of the linear model leaves the span 
 :math:`\theta_q = \theta_0 + V z_q` and the whole dynamics is that of z, (Q, r), however many parameters there are.
 The kernel on the data is :math:`K = J J^\top = F F^\top`, with eigenvalues :math:`\sigma^2`.
 
-V is found without factorizing J, by a randomized range finder: products of :math:`J^\top` with a few Gaussian vectors
-at a time are orthogonalized, until what is left of the next ones shows that J has hardly anything outside of their
-span (Halko, Martinsson and Tropp 2011, algorithm 4.2).
+Only K matters for outputs, so a kernel alone will do: :func:`from_kernel`. How F is found, from J or by products with
+it, is in :mod:`peerflow.factors`.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
 
-from peerflow import _checks
+from peerflow import _checks, factors
 from peerflow.data import AgentData
 from peerflow.models import Model, starts
 
-# So many vectors at a time, the constant of the range finder's bound, and what is safely above rounding: orthogonal
-# directions made of noise would not be orthogonal.
-_BLOCK, _CERTAIN, _NOISE = 32, 10 * (2 / np.pi) ** 0.5, 1e-13
+# A Jacobian with more numbers than this, half a gigabyte, is never held.
+_HELD = 2**26
+# What is known of a kernel's singular values: the square root of floating point's precision.
+_KERNEL = 1e-7
+
+
+class Expansion(NamedTuple):
+    """The linear model on some inputs."""
+
+    outputs0: Float[np.ndarray, "n outputs"]
+    """The outputs at the start."""
+    features: Float[np.ndarray, "n outputs rank"]
+    """The Jacobian in the reduced basis."""
 
 
 @dataclass(frozen=True, eq=False)
 class Linearization:
-    """A model's first-order expansion on the agents' data."""
+    """A model's first-order expansion on the agents' data.
 
-    model: Model
+    Rows run over an agent's samples and, within each, over outputs; an agent with fewer samples than others has rows of
+    zeros at the end, in which nothing happens.
+    """
+
+    model: Model | None
+    """None if a kernel is all that is known."""
     agents: AgentData
-    theta0: Float[np.ndarray, "params"]
+    theta0: Float[np.ndarray, "params"] | None
     """The common start, about which the model is expanded."""
     outputs0: Float[np.ndarray, "agents samples*outputs"]
     """The outputs at the start, f_0 of (9)-(10)."""
     features: Float[np.ndarray, "agents samples*outputs rank"]
     """F: each agent's Jacobian in the reduced basis."""
-    basis: Float[np.ndarray, "params rank"]
-    """V: orthonormal directions in which parameters move."""
     singular_values: Float[np.ndarray, "rank"]
     """Of the stacked Jacobian, decreasing; their squares are the kernel's eigenvalues."""
+    basis: Float[np.ndarray, "params rank"] | None
+    """V: orthonormal directions in which parameters move; None where it was not held."""
+    dual: Float[np.ndarray, "n*outputs rank"] | None
+    """Where V was not held, it is :math:`J^\top` times this, with rows for all agents' samples."""
 
     @property
     def rank(self) -> int:
         """The number r of directions."""
         return len(self.singular_values)
 
-    @property
+    @cached_property
     def residuals0(self) -> Float[np.ndarray, "agents samples*outputs"]:
         """f_0 - y."""
-        return self.outputs0 - self.agents.y.reshape(self.outputs0.shape)
+        return self.outputs0 - _by_agent(self.agents, self.agents.pooled()[1].reshape(-1))
 
-    def expand(self, x) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n outputs rank"]]:
-        """Return the outputs at the start and the reduced Jacobian for other inputs (n, N)."""
-        outputs, jacobian = self.model.apply(self.theta0, x), self.model.jacobian(self.theta0, x)
-        return np.asarray(outputs), np.asarray(jacobian) @ self.basis
+    @cached_property
+    def curvature(self) -> Float[np.ndarray, "agents rank rank"]:
+        """Psi: each agent's :math:`F_q^T F_q`."""
+        return np.matmul(self.features.transpose(0, 2, 1), self.features)
+
+    @cached_property
+    def pull(self) -> Float[np.ndarray, "agents rank"]:
+        """Each agent's :math:`F_q^T (f_0 - y)`: the gradient at the start, but for its scale."""
+        return np.matmul(self.residuals0[:, None, :], self.features)[:, 0]
+
+    def displacement(self, z: Float[np.ndarray, "*batch rank"]) -> Float[np.ndarray, "*batch params"]:
+        r"""Return :math:`Vz`, how far parameters are from the start.
+
+        Raises
+        ------
+        ValueError
+            If only a kernel is known.
+        """
+        if self.basis is not None:
+            return z @ self.basis.T
+        model, theta0 = self._known("parameters")
+        return factors.pulled_back(model, theta0, self.agents.pooled()[0], z @ self.dual.T)
+
+    def expand(self, x) -> Expansion:
+        """Return the linear model on other inputs (n, N).
+
+        Raises
+        ------
+        ValueError
+            If x does not fit the model, or only a kernel is known.
+        """
+        model, theta0 = self._known("outputs on other inputs")
+        outputs = np.asarray(model.apply(theta0, x))
+        if self.basis is not None:
+            return Expansion(outputs, np.asarray(model.jacobian(theta0, x)) @ self.basis)
+        features = factors.cross_products(model, theta0, x, self.agents.pooled()[0], self.dual)
+        return Expansion(outputs, features.reshape(*outputs.shape, self.rank))
+
+    def expand_kernel(self, kernel, outputs0) -> Expansion:
+        """Return the linear model on other inputs, from the kernel between them and all agents' samples.
+
+        Parameters
+        ----------
+        kernel
+            Rows for the other inputs, columns for all agents' samples, agent after agent: (n, samples) or, with rows
+            and columns for every output within, (n * outputs, samples * outputs).
+        outputs0
+            The outputs at the start on the other inputs, (n, outputs).
+        """
+        if self.dual is None:
+            raise ValueError("this expansion knows its parameters: use expand(x)")
+        outputs0 = _checks.array("outputs0", outputs0, ("n", self.agents.outputs)).astype(np.float64)
+        kernel = _for_outputs("kernel", kernel, outputs0.shape, self.agents)
+        return Expansion(outputs0, (kernel @ self.dual).reshape(*outputs0.shape, self.rank))
+
+    @cached_property
+    def null_directions(self) -> Float[np.ndarray, "params params-rank"]:
+        r"""An orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
+
+        J v = 0 holds to the tolerance of the expansion. For each v :math:`\mathbf{1} \otimes v` is in the null space of
+        (12a)'s A, for every step size: the counterexample to Proposition 1's proof. Each single parameter may well
+        have influence.
+        """
+        basis = self.displacement(np.eye(self.rank)).T
+        return scipy.linalg.null_space(basis.T) if self.rank else np.eye(self._known("parameters")[0].size)
+
+    def _known(self, what):
+        if self.model is None or self.theta0 is None:
+            raise ValueError(f"{what} need a model, and this expansion was made from a kernel alone")
+        return self.model, self.theta0
 
 
-def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-10) -> Linearization:
+def linearize(
+    model: Model,
+    agents: AgentData,
+    theta0,
+    *,
+    tolerance: float = 1e-10,
+    accuracy: float | None = None,
+    steps: int | None = None,
+) -> Linearization:
     r"""Expand the model about a common start.
 
     Parameters
@@ -68,55 +161,106 @@ def linearize(model: Model, agents: AgentData, theta0, *, tolerance: float = 1e-
     tolerance
         Directions with singular values up to ``tolerance`` times the largest are dropped: eigenvalues of the kernel up
         to its square. Relative to the largest singular value, the Jacobian is kept to twice the tolerance; below 1e-13
-        rounding decides. In k steps a dropped direction would move by at most about ``k * step_size * tolerance``
-        times the fastest direction's scale.
+        rounding decides, and below 1e-7 where the Jacobian would take more than half a gigabyte and is not held.
+    accuracy, steps
+        Instead of a tolerance, what it is needed for. For every step size up to half of
+        :func:`peerflow.stability.sufficient_limit`, every method and every W, the residuals :math:`f - y` of all
+        agents then are right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps``
+        steps of the iteration. A direction of slow change takes no part: that is why far fewer are needed.
 
     Raises
     ------
     ValueError
-        If theta0 is not one common start, shapes do not fit, or anything holds NaN.
+        If theta0 is not one common start, shapes do not fit, a number is out of range, only one of accuracy and steps
+        is given, or anything holds NaN.
+
+    Notes
+    -----
+    Let :math:`E_q` be what is dropped of :math:`J_q`, of norm at most :math:`\varepsilon`, c the largest constant in
+    front of a gradient, and :math:`e` the residuals where gradients are taken, as one sequence over k steps. All three
+    methods have :math:`e = r - Ne` with :math:`N = cJHJ^\top`, where H mixes agents over time: it is the sum of
+    :math:`W^j` (DGD) or :math:`W^{j+1}` (ATC, CTA), delayed by j + 1 steps. Up to half of the sufficient limit the
+    symmetric part of N is at least -1/2, so that :math:`\|(I + N)^{-1}\| \le 2`, with or without what is dropped.
+    Dropping changes N by :math:`cEHE^\top`, of norm at most :math:`c\varepsilon^2 k`, because H acts on agents and the
+    projection on parameters; and :math:`(I + N)^{-1}r` by at most :math:`4 c\varepsilon^2 k \|r\|`.
     """
-    tolerance = _checks.positive("tolerance", tolerance)
-    if tolerance >= 1:
-        raise ValueError(f"tolerance must be below 1, or nothing is left, got {tolerance}")
     theta0 = _checks.array("theta0", theta0)
     if theta0.ndim == 2:
         raise ValueError(f"theta0 must be one common start (params,), got one row per agent {theta0.shape}")
     theta0 = np.asarray(starts(model, agents, theta0)[0], dtype=np.float64)
+    tolerance, blocks = _tolerance(tolerance, accuracy, steps), None
+    if accuracy is not None:
+        blocks = agents.counts * agents.outputs
     x = agents.pooled()[0]
-    outputs, jacobian = np.asarray(model.apply(theta0, x)), np.asarray(model.jacobian(theta0, x))
-    singular_values, basis, features = _reduced(jacobian.reshape(-1, model.size), tolerance)
-    per_agent = (agents.agents, agents.samples * model.outputs)
-    features = features.reshape(*per_agent, len(singular_values))
-    return Linearization(model, agents, theta0, outputs.reshape(per_agent), features, basis, singular_values)
+    outputs = np.asarray(model.apply(theta0, x)).reshape(-1)
+    if outputs.size * model.size <= _HELD:
+        jacobian = np.asarray(model.jacobian(theta0, x)).reshape(-1, model.size)
+        values, basis, features = factors.from_jacobian(jacobian, tolerance, blocks)
+        dual = None
+    else:
+        values, dual, features = factors.from_products(model, theta0, x, max(tolerance, _KERNEL), blocks)
+        basis = None
+    rows = _by_agent(agents, outputs), _by_agent(agents, features)
+    return Linearization(model, agents, theta0, *rows, values, basis, dual)
 
 
-def _reduced(J, tolerance):
-    """Return J's singular values above the tolerance, its right singular vectors V, and F = J V."""
-    V, F = _range(J, tolerance)
-    _, s, rotation = np.linalg.svd(np.linalg.qr(F, mode="r"))
-    kept = rotation[s > tolerance * s.max(initial=0.0)].T
-    return s[: kept.shape[1]], V @ kept, F @ kept
+def from_kernel(kernel, outputs0, agents: AgentData, *, tolerance: float = _KERNEL) -> Linearization:
+    """Return the linear model that has this kernel on the agents' data; its parameters are not known.
 
+    Parameters
+    ----------
+    kernel
+        Symmetric and positive semidefinite, for all agents' samples, agent after agent: (samples, samples), the same
+        for every output as at infinite width, or (samples * outputs, samples * outputs) with the outputs of a sample
+        beside each other, as :func:`peerflow.kernels.empirical` has it.
+    outputs0
+        The outputs at the start, (samples, outputs).
+    tolerance
+        Directions whose eigenvalue is up to its square times the largest are dropped.
 
-def _range(J, tolerance):
-    r"""Return an orthonormal V and F = J V with :math:`\|J - F V^\top\|` at most the tolerance times the norm of J.
-
-    If b Gaussian vectors leave residuals of norm at most e, the residual of J has a norm of at most
-    :math:`10\sqrt{2/\pi}\, e` with probability :math:`1 - 10^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the kernel is not symmetric or has a negative eigenvalue, or anything holds NaN.
     """
-    draw = np.random.default_rng(0)
-    V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((len(J), 0)), 0.0
-    while (left := min(J.shape) - V.shape[1]) > 0:
-        new = J.T @ draw.standard_normal((len(J), _BLOCK))
-        scale = np.linalg.norm(new, axis=0).max()
-        new -= V @ (V.T @ new)
-        residual = np.linalg.norm(new, axis=0).max()
-        if residual <= max(tolerance * largest / _CERTAIN, _NOISE * scale):
-            break
-        # A small residual has lost digits; what these hide of V is taken off the second time.
-        new = np.linalg.qr(new)[0]
-        new = np.linalg.qr(new - V @ (V.T @ new))[0][:, :left]
-        V, F = np.hstack([V, new]), np.hstack([F, J @ new])
-        largest = largest or np.linalg.norm(F, 2)
-    return V, F
+    _checks.instance("agents", agents, AgentData)
+    shape = (int(agents.counts.sum()), agents.outputs)
+    outputs0 = _checks.array("outputs0", outputs0, shape).astype(np.float64)
+    K = _for_outputs("kernel", kernel, shape, agents)
+    values, dual, features = factors.from_matrix(K, _tolerance(tolerance, None, None))
+    rows = _by_agent(agents, outputs0.reshape(-1)), _by_agent(agents, features)
+    return Linearization(None, agents, None, *rows, values, None, dual)
+
+
+def _tolerance(tolerance, accuracy, steps) -> float:
+    """Return the tolerance, relative to the largest singular value that counts."""
+    if (accuracy is None) != (steps is None):
+        raise ValueError(f"accuracy and steps go together, got accuracy={accuracy!r} and steps={steps!r}")
+    if accuracy is not None:
+        # 4 c eps^2 k, where the largest curvature times c is at most one, and eps twice the tolerance.
+        tolerance = (_checks.positive("accuracy", accuracy) / _checks.count("steps", steps)) ** 0.5 / 4
+    tolerance = _checks.positive("tolerance", tolerance)
+    if tolerance >= 1:
+        raise ValueError(f"tolerance must be below 1, or nothing is left, got {tolerance}")
+    return tolerance
+
+
+def _for_outputs(name, kernel, shape, agents):
+    """Return the kernel with rows and columns for every output."""
+    samples, outputs = int(agents.counts.sum()), agents.outputs
+    kernel = _checks.array(name, kernel, ("n", "m")).astype(np.float64)
+    if kernel.shape == (shape[0], samples) and outputs > 1:
+        return np.kron(kernel, np.eye(outputs))
+    _checks.shape_of(name, kernel.shape, (shape[0] * outputs, samples * outputs))
+    return kernel
+
+
+def _by_agent(agents: AgentData, rows):
+    """Give each agent its rows of an array over all samples and outputs, with zeros where it has fewer than others."""
+    counts = agents.counts * agents.outputs
+    if len(set(counts.tolist())) == 1:
+        return rows.reshape(agents.size, counts[0], *rows.shape[1:])
+    result = np.zeros((agents.size, counts.max(), *rows.shape[1:]))
+    for q, some in enumerate(np.split(rows, np.cumsum(counts)[:-1])):
+        result[q, : len(some)] = some
+    return result

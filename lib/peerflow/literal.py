@@ -17,11 +17,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from peerflow import _checks, mixing
-from peerflow.algorithms import Algorithm
+from peerflow import _checks
 from peerflow.data import AgentData
+from peerflow.methods import Method
 from peerflow.models import Model, starts
-from peerflow.objectives import gradient_scale
 
 LARGEST = 2000
 """The largest number QP of stacked parameters: A then takes 32 MB, and its exponential some seconds."""
@@ -78,46 +77,47 @@ class FlowEquation:
         return (self.theta0 if start is None else _checks.array("start", start, self.theta0.shape)).reshape(-1)
 
 
-def flow_equation(
-    algorithm: Algorithm, model: Model, agents: AgentData, W, theta0, *, step_size: float, objective: str = "global"
-) -> FlowEquation:
+def flow_equation(method: Method, model: Model, agents: AgentData, theta0, *, step_size: float) -> FlowEquation:
     r"""Return (12a), (12b) or (12c) for a small problem.
 
     Parameters
     ----------
-    algorithm
-        DGD for (12a), ATC for (12b), CTA for (12c).
+    method
+        ``DGD(W)`` for (12a), ``ATC(W)`` for (12b), ``CTA(W)`` for (12c). With ``objective="global"`` the constant is the
+        one that the paper prints, :math:`c = \eta/(DQ)`; with ``"local"`` it is :math:`c = \eta/D`.
     theta0
         The point of expansion: one for all agents (params,), or one row per agent (agents, params).
-    step_size, objective
-        As in :func:`peerflow.training.train`. ``"global"`` is what the paper prints, :math:`c = \eta/(DQ)`;
-        ``"local"`` is :math:`c = \eta/D`.
+    step_size
+        As in :func:`peerflow.training.train`.
 
     Raises
     ------
     ValueError
-        If QP is above ``LARGEST``, shapes do not fit each other, W is not doubly stochastic, step_size is not
-        positive, objective is unknown, or anything holds NaN.
+        If QP is above ``LARGEST``, shapes do not fit each other, step_size is not positive, or anything holds NaN.
     """
-    _checks.instance("algorithm", algorithm, Algorithm)
+    _checks.instance("method", method, Method)
     theta0 = np.asarray(starts(model, agents, theta0), dtype=np.float64)
     Q, P = theta0.shape
+    _checks.shape_of("W", method.W.shape, (Q, Q))
     if Q * P > LARGEST:
         raise ValueError(
             f"the stacked equation is for small problems, at most {LARGEST} parameters in all, "
-            f"got {Q} agents x {P} = {Q * P}: use peerflow.flows.predict"
+            f"got {Q} agents x {P} = {Q * P}: use peerflow.predict"
         )
-    stacked_W = np.kron(mixing.doubly_stochastic(W, Q), np.eye(P))
-    c = gradient_scale(objective, Q) * _checks.positive("step_size", step_size) / agents.samples
+    stacked_W = np.kron(method.dense, np.eye(P))
+    c = method.gain * agents.gains * _checks.positive("step_size", step_size) / agents.counts
 
     each = list(zip(theta0, agents.x))
     outputs0 = np.concatenate([np.ravel(model.apply(theta, x)) for theta, x in each])
     jacobian = scipy.linalg.block_diag(*(np.reshape(model.jacobian(theta, x), (-1, P)) for theta, x in each))
     psi = jacobian.T @ jacobian
-    curvature, pull = psi, jacobian.T @ (outputs0 - agents.y.reshape(-1)) - psi @ theta0.reshape(-1)
-    if algorithm.mixes_point:
+    targets = np.concatenate([np.ravel(y) for y in agents.y])
+    scaled = np.repeat(c, P)[:, None]
+    curvature = scaled * psi
+    pull = scaled[:, 0] * (jacobian.T @ (outputs0 - targets) - psi @ theta0.reshape(-1))
+    if method.rule.mixes_point:
         curvature = curvature @ stacked_W
-    if algorithm.mixes_gradient:
+    if method.rule.mixes_gradient:
         curvature, pull = stacked_W @ curvature, stacked_W @ pull
-    A = stacked_W - np.eye(Q * P) - c * curvature
-    return FlowEquation(theta0, outputs0, jacobian, psi, A, -c * pull)
+    A = stacked_W - np.eye(Q * P) - curvature
+    return FlowEquation(theta0, outputs0, jacobian, psi, A, -pull)

@@ -14,14 +14,16 @@ How fast disagreement dies is the spectral gap. Graphs come from networkx.
 
 from typing import NamedTuple
 
+import jax
 import networkx as nx
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int
 
 from peerflow import _checks
 
 
-def metropolis_hastings(graph: nx.Graph) -> Float[np.ndarray, "agents agents"]:
+def metropolis_hastings(graph: nx.Graph, *, sparse: bool = False) -> Float[np.ndarray, "agents agents"]:
     r"""Return the Metropolis-Hastings mixing matrix of a graph (paper, sec. V; its ref. [28]).
 
     :math:`w_{qr} = 1/(1 + \max(d_q, d_r))` for neighbours :math:`q \ne r`, with :math:`d` the degree; the diagonal
@@ -32,6 +34,8 @@ def metropolis_hastings(graph: nx.Graph) -> Float[np.ndarray, "agents agents"]:
     graph
         Undirected and connected. Agents are its nodes, in its own order. Edge weights, parallel edges and
         self-loops are ignored: an agent always counts as its own neighbour.
+    sparse
+        Return a scipy.sparse array, for graphs with many agents and few links.
 
     Raises
     ------
@@ -39,17 +43,19 @@ def metropolis_hastings(graph: nx.Graph) -> Float[np.ndarray, "agents agents"]:
         If the graph is directed, not connected or empty.
     """
     neighbours = _neighbours(graph)
-    Q = len(neighbours)
-    W = np.zeros((Q, Q))
-    for q, near in enumerate(neighbours):
-        for r in near:
-            W[q, r] = 1 / (1 + max(len(near), len(neighbours[r])))
-        W[q, q] = 1 - W[q].sum()
-    return W
+    degrees = np.array([len(near) for near in neighbours])
+    rows = np.repeat(np.arange(len(degrees)), degrees)
+    columns = np.array([r for near in neighbours for r in near], dtype=int)
+    links = (1 / (1 + np.maximum(degrees[rows], degrees[columns])), (rows, columns))
+    W = scipy.sparse.coo_array(links, shape=(len(degrees),) * 2).tocsr()
+    W = (W + scipy.sparse.diags_array(1 - W.sum(axis=1))).tocsr()
+    return W if sparse else W.toarray()
 
 
 def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents agents"]:
     """Return W as a float64 array, after checking that it is doubly stochastic; it need not be symmetric.
+
+    A sparse W stays sparse. Under a JAX trace entries are not known, and pass.
 
     Raises
     ------
@@ -58,21 +64,33 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
         misses the sum 1 by more than 1e-10.
     """
     size = "agents" if agents is None else _checks.count("agents", agents)
-    W = _checks.array("W", W, (size, size)).astype(np.float64)
-    if W.size == 0:
+    if scipy.sparse.issparse(W):
+        _checks.array("W", W.data)
+        _checks.shape_of("W", W.shape, (size, size))
+        W = scipy.sparse.csr_array(W, dtype=np.float64)
+    else:
+        W = _checks.array("W", W, (size, size))
+        if isinstance(W, jax.core.Tracer):
+            return W
+        W = W.astype(np.float64)
+    if W.shape[0] == 0:
         raise ValueError("W must have at least one agent, got none")
     if W.min() < -1e-12:
         raise ValueError(f"W must be doubly stochastic, got a negative entry {W.min():.3g}")
     for axis, what in ((1, "row"), (0, "column")):
-        miss = np.abs(W.sum(axis) - 1)
+        total = W.sum(axis=axis)
+        miss = np.abs(total - 1)
         if miss.max() > 1e-10:
             worst = int(miss.argmax())
-            raise ValueError(f"W must be doubly stochastic, but {what} {worst} sums to {W.sum(axis)[worst]}")
+            raise ValueError(f"W must be doubly stochastic, but {what} {worst} sums to {total[worst]}")
     return W
 
 
 def is_symmetric(W) -> bool:
     """Say whether W is symmetric to rounding: agents then trust each other equally."""
+    if scipy.sparse.issparse(W):
+        _checks.shape_of("W", W.shape, ("agents", "agents"))
+        return bool(abs(W - W.T).max() <= 1e-14)
     W = _checks.array("W", W, ("agents", "agents"))
     return np.allclose(W, W.T, rtol=0, atol=1e-14)
 
@@ -84,6 +102,7 @@ def spectral_gap(W) -> float:
     nothing to disagree about: its gap is 1.
     """
     W = doubly_stochastic(W)
+    W = W.toarray() if scipy.sparse.issparse(W) else W
     if len(W) == 1:
         return 1.0
     modulus = np.sort(np.abs(np.linalg.eigvals(W)))

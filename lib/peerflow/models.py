@@ -10,14 +10,17 @@ layer has no activation.
 ((1025,), (2, 1))
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
 from peerflow import _checks
 from peerflow.data import AgentData
@@ -30,44 +33,121 @@ ACTIVATIONS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Model:
-    """A function of parameters and inputs. Build one with :func:`mlp`, :func:`affine` or :func:`last_layer`."""
+    """A function of parameters and inputs. Build one with :func:`mlp`, :func:`affine`, :func:`last_layer`, :func:`wrap`.
 
-    inputs: int
-    """Dimension N of an input."""
-    outputs: int
-    """Dimension M of an output."""
+    Equal models are one to JAX: what was compiled for one serves the other.
+    """
+
+    inputs: int | None
+    """Dimension N of an input; None if inputs may have any shape that ``forward`` takes."""
+    outputs: int | None
+    """Dimension M of an output; None if it follows from ``forward``."""
     size: int
     """Number P of parameters."""
-    sample: Callable[[Array], Float[Array, "params"]]
-    """Draw initial parameters from a JAX random key."""
-    forward: Callable[[Float[Array, "params"], Float[Array, "n inputs"]], Float[Array, "n outputs"]]
+    sample: Callable[[Array], Float[Array, "params"]] | None
+    """Draw initial parameters from a JAX random key; None if the parameters came with the model."""
+    forward: Callable[[Float[Array, "params"], Float[Array, "n *input"]], Float[Array, "n outputs"]]
     """The map itself, unchecked: for use inside JAX transformations."""
 
     def init(self, seed: int) -> Float[Array, "params"]:
         """Draw initial parameters."""
         _checks.double_precision()
+        if self.sample is None:
+            raise ValueError("this model came with its parameters: models.wrap returned them beside it")
         return self.sample(jax.random.key(_checks.seed(seed)))
 
     def apply(self, theta, x) -> Float[Array, "n outputs"]:
-        """Return the outputs (n, M) for parameters (P,) and inputs (n, N)."""
-        return self.forward(*self._checked(theta, x))
+        """Return the outputs (n, M) for parameters (P,) and inputs (n, N), or (n, ...)."""
+        return _apply(self, *self._checked(theta, x))
 
     def jacobian(self, theta, x) -> Float[Array, "n outputs params"]:
         """Return the outputs' Jacobian (n, M, P) in the parameters, for parameters (P,) and inputs (n, N)."""
         return _jacobian(self, *self._checked(theta, x))
 
+    def fits(self, x, outputs: int):
+        """Refuse inputs and a number of outputs that are not the model's."""
+        for name, have, want in (("inputs", x.shape[1:], self.inputs), ("outputs", (outputs,), self.outputs)):
+            if want is not None and have != (want,):
+                given = have[0] if len(have) == 1 else f"inputs of shape {have}"
+                raise ValueError(f"the model has {want} {name}, but the agents' data have {given}")
+        if self.inputs is None:
+            have = _output_shape(self, x)
+            if have != (len(x), outputs):
+                raise ValueError(f"the model must return outputs of shape {(len(x), outputs)}, got {have}")
+
     def _checked(self, theta, x):
         _checks.double_precision()
         theta = jnp.asarray(_checks.array("theta", theta, (self.size,)))
-        return theta, jnp.asarray(_checks.array("x", x, ("n", self.inputs)), theta.dtype)
+        x = _checks.array("x", x, ("n", ...) if self.inputs is None else ("n", self.inputs))
+        if self.inputs is None:
+            _output_shape(self, x)
+        return theta, jnp.asarray(x, theta.dtype)
+
+
+def _output_shape(model, x):
+    """Return the shape of the outputs, or say that the model's function does not take such inputs."""
+    theta = jax.ShapeDtypeStruct((model.size,), jnp.float64)
+    try:
+        outputs = jax.eval_shape(model.forward, theta, jax.ShapeDtypeStruct(x.shape, jnp.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the model does not take inputs of shape {x.shape}: {error}") from error
+    if not isinstance(outputs, jax.ShapeDtypeStruct) or outputs.ndim != 2 or len(x) != outputs.shape[0]:
+        given = jax.tree.map(lambda leaf: leaf.shape, outputs)
+        raise ValueError(f"the model must return outputs of shape (n, outputs), got {given} for inputs {x.shape}")
+    return outputs.shape
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(model, theta, x):
+    """Return the outputs, compiled once per model."""
+    return model.forward(theta, x)
 
 
 @partial(jax.jit, static_argnums=0)
 def _jacobian(model, theta, x):
     """Return the Jacobian, compiled once per model."""
     return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)
+
+
+@dataclass(frozen=True)
+class _StandardNormal:
+    """Draw this many standard normal numbers."""
+
+    size: int
+
+    def __call__(self, key):
+        return jax.random.normal(key, (self.size,))
+
+
+@dataclass(frozen=True)
+class _Perceptron:
+    """The map (1) as a value, so that equal ones compare equal."""
+
+    layers: tuple[tuple[int, int], ...]
+    activation: str
+    w_std: float
+    b_std: float
+
+    def __call__(self, theta, x):
+        hidden, (weight, bias) = self.hidden(theta, x)
+        return _dense(weight, bias, hidden, self.w_std, self.b_std)
+
+    def hidden(self, theta, x):
+        """Run all layers but the last; return what they give and the last layer's weight and bias."""
+        start, params = 0, []
+        for n_in, n_out in self.layers:
+            middle = start + n_out * n_in
+            params.append((theta[start:middle].reshape(n_out, n_in), theta[middle : middle + n_out]))
+            start = middle + n_out
+        for weight, bias in params[:-1]:
+            x = ACTIVATIONS[self.activation](_dense(weight, bias, x, self.w_std, self.b_std))
+        return x, params[-1]
+
+    @property
+    def size(self):
+        return sum(n_out * (n_in + 1) for n_in, n_out in self.layers)
 
 
 def mlp(
@@ -90,16 +170,8 @@ def mlp(
     w_std, b_std
         The paper's s_w and s_b: fixed scales of weights and biases.
     """
-    layers = _layers(inputs, widths, outputs)
-    act = _checks.choice("activation", activation, ACTIVATIONS)
-    w_std, b_std = _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std)
-
-    def forward(theta, x):
-        hidden, (weight, bias) = _hidden(theta, x, layers, act, w_std, b_std)
-        return _dense(weight, bias, hidden, w_std, b_std)
-
-    size = sum(n_out * (n_in + 1) for n_in, n_out in layers)
-    return Model(inputs, outputs, size, _standard_normal(size), forward)
+    network = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
+    return Model(inputs, outputs, network.size, _StandardNormal(network.size), network)
 
 
 def affine(*, inputs: int, outputs: int) -> Model:
@@ -108,16 +180,23 @@ def affine(*, inputs: int, outputs: int) -> Model:
     The paper does not say how the affine model starts. Here weights are drawn with variance 1/N, so that outputs
     start of order one, and the bias is zero; ``jnp.zeros(model.size)`` is the zero start.
     """
-    inputs, outputs = _checks.count("inputs", inputs), _checks.count("outputs", outputs)
+    function = _Affine(_checks.count("inputs", inputs), _checks.count("outputs", outputs))
+    return Model(inputs, outputs, outputs * (inputs + 1), function.sample, function)
 
-    def sample(key):
-        weight = jax.random.normal(key, (outputs * inputs,)) / jnp.sqrt(float(inputs))
-        return jnp.concatenate([weight, jnp.zeros(outputs)])
 
-    def forward(theta, x):
-        return x @ theta[:-outputs].reshape(outputs, inputs).T + theta[None, -outputs:]
+@dataclass(frozen=True)
+class _Affine:
+    """The affine map and its start, as a value."""
 
-    return Model(inputs, outputs, outputs * (inputs + 1), sample, forward)
+    inputs: int
+    outputs: int
+
+    def __call__(self, theta, x):
+        return x @ theta[: -self.outputs].reshape(self.outputs, self.inputs).T + theta[None, -self.outputs :]
+
+    def sample(self, key):
+        weight = jax.random.normal(key, (self.outputs * self.inputs,)) / jnp.sqrt(float(self.inputs))
+        return jnp.concatenate([weight, jnp.zeros(self.outputs)])
 
 
 def last_layer(
@@ -136,18 +215,87 @@ def last_layer(
     whole network's vector, and its last ``size`` entries are the frozen network's own last layer.
     """
     _checks.double_precision()
-    layers = _layers(inputs, widths, outputs)
-    whole = mlp(inputs=inputs, widths=widths, outputs=outputs, activation=activation, w_std=w_std, b_std=b_std)
-    w_std, b_std = float(w_std), float(b_std)  # numpy's own float64 would turn float32 outputs into float64
-    theta = jnp.asarray(_checks.array("theta", theta, (whole.size,)))
-    n_in = layers[-1][0]
-    size = outputs * (n_in + 1)
+    whole = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
+    body = _checks.array("theta", theta, (whole.size,))
+    head = _LastLayer(whole, body.astype(np.float64).tobytes())
+    size = outputs * (whole.layers[-1][0] + 1)
+    return Model(inputs, outputs, size, _StandardNormal(size), head)
 
-    def forward(head, x):
-        hidden, _ = _hidden(theta.astype(head.dtype), x, layers, ACTIVATIONS[activation], w_std, b_std)
-        return _dense(head[:-outputs].reshape(outputs, n_in), head[-outputs:], hidden, w_std, b_std)
 
-    return Model(inputs, outputs, size, _standard_normal(size), forward)
+@dataclass(frozen=True)
+class _LastLayer:
+    """A network with a frozen body, whose numbers are part of its value."""
+
+    whole: _Perceptron
+    body: bytes
+
+    def __call__(self, head, x):
+        n_in, outputs = self.whole.layers[-1]
+        hidden, _ = self.whole.hidden(jnp.asarray(np.frombuffer(self.body), head.dtype), x)
+        weight, bias = head[:-outputs].reshape(outputs, n_in), head[-outputs:]
+        return _dense(weight, bias, hidden, self.whole.w_std, self.whole.b_std)
+
+
+def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params: PyTree) -> tuple[Model, Array]:
+    """Return any JAX function of parameters and inputs as a model, and its parameters as one vector (P,).
+
+    Parameters
+    ----------
+    function
+        ``function(params, x)`` returns the outputs (n, M) for inputs (n, ...) of any shape.
+    params
+        The parameters, in any pytree of floating arrays: a dict, the parameters of flax or haiku, or what
+        ``equinox.partition(module, equinox.is_inexact_array)`` gives first.
+
+    Returns
+    -------
+    model, theta0
+        Parameters are one vector of float64 here, and reach ``function`` in their own tree, with the vector's dtype.
+        The tree of a vector theta is ``model.forward.tree(theta)``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not a floating array, there is none, or it holds NaN.
+
+    Examples
+    --------
+    >>> model, theta0 = wrap(lambda p, x: x @ p["w"] + p["b"], {"w": jnp.ones((3, 2)), "b": jnp.zeros((1, 2))})
+    >>> theta0.shape, model.apply(theta0, [[1.0, 2.0, 3.0]]).tolist()
+    ((8,), [[6.0, 6.0]])
+    """
+    _checks.double_precision()
+    if not callable(function):
+        raise ValueError(f"function must be callable as function(params, x), got {type(function).__name__}")
+    leaves, tree = jax.tree.flatten(params)
+    if not leaves:
+        raise ValueError("params must hold at least one array, got none")
+    for place, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if getattr(getattr(leaf, "dtype", None), "kind", type(leaf).__name__) not in ("f", "float"):
+            at, given = jax.tree_util.keystr(place), getattr(leaf, "dtype", type(leaf).__name__)
+            raise ValueError(f"params{at} must be a floating array, got {given}: close over what is not trained")
+    numbers = [_checks.array("params", np.asarray(leaf, np.float64)) for leaf in leaves]
+    wrapped = _Wrapped(function, tree, tuple(each.shape for each in numbers))
+    theta0 = jnp.concatenate([jnp.asarray(each).reshape(-1) for each in numbers])
+    return Model(None, None, len(theta0), None, wrapped), theta0
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """A function of a tree of parameters as one of a vector."""
+
+    function: Callable
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    def tree(self, theta):
+        """Return the parameters (P,) in their own tree."""
+        cuts = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = jnp.split(theta, cuts)
+        return self.structure.unflatten([part.reshape(shape) for part, shape in zip(parts, self.shapes)])
+
+    def __call__(self, theta, x):
+        return self.function(self.tree(theta), x)
 
 
 def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents params"]:
@@ -161,42 +309,21 @@ def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents para
     _checks.double_precision()
     _checks.instance("model", model, Model)
     _checks.instance("agents", agents, AgentData)
-    for name, have, want in (
-        ("inputs", agents.x.shape[2], model.inputs),
-        ("outputs", agents.y.shape[2], model.outputs),
-    ):
-        if have != want:
-            raise ValueError(f"the model has {want} {name}, but the agents' data have {have}")
+    model.fits(agents.x[0], agents.outputs)
     theta = _checks.array("theta0", theta0)
-    if theta.shape not in ((model.size,), (agents.agents, model.size)):
-        raise ValueError(
-            f"theta0 must have shape ({model.size},) or ({agents.agents}, {model.size}), got {theta.shape}"
-        )
-    return jnp.broadcast_to(jnp.asarray(theta), (agents.agents, model.size))
+    if theta.shape not in ((model.size,), (agents.size, model.size)):
+        raise ValueError(f"theta0 must have shape ({model.size},) or ({agents.size}, {model.size}), got {theta.shape}")
+    return jnp.broadcast_to(jnp.asarray(theta), (agents.size, model.size))
 
 
-def _layers(inputs, widths, outputs) -> list[tuple[int, int]]:
-    """Return each layer's input and output dimension."""
+def _perceptron(inputs, widths, outputs, activation, w_std, b_std) -> _Perceptron:
+    """Check the arguments of :func:`mlp`."""
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) == 0:
         raise ValueError(f"widths must be a sequence of one width or more, like (256,), got {widths!r}")
     named = [("inputs", inputs), *(("widths", width) for width in widths), ("outputs", outputs)]
-    return list(pairwise(_checks.count(name, value) for name, value in named))
-
-
-def _standard_normal(size):
-    return lambda key: jax.random.normal(key, (size,))
-
-
-def _hidden(theta, x, layers, act, w_std, b_std):
-    """Run all layers but the last; return what they give and the last layer's weight and bias."""
-    start, params = 0, []
-    for n_in, n_out in layers:
-        middle = start + n_out * n_in
-        params.append((theta[start:middle].reshape(n_out, n_in), theta[middle : middle + n_out]))
-        start = middle + n_out
-    for weight, bias in params[:-1]:
-        x = act(_dense(weight, bias, x, w_std, b_std))
-    return x, params[-1]
+    layers = tuple(pairwise(_checks.count(name, value) for name, value in named))
+    _checks.choice("activation", activation, ACTIVATIONS)
+    return _Perceptron(layers, activation, _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std))
 
 
 def _dense(weight, bias, x, w_std, b_std):

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import scipy.linalg
 
-from peerflow import _checks, mixing
+from peerflow import _checks
 from peerflow.engines import System, may_overflow
 
 # Below this smallest eigenvalue of I - c Psi its inverse square root would cost more than three digits.
@@ -27,17 +27,17 @@ _LAST = 1e14
 
 def solution(system: System) -> "Modes | Adapted | Stepper":
     """Return what solves this system: ``.at(times)`` for the flow, ``.after(counts)`` for the iteration."""
-    algorithm, W, psi, pull = system
-    if mixing.is_symmetric(W):
-        if algorithm.mixes_gradient == algorithm.mixes_point:
-            return Modes(system.matrix(), system.input(), np.eye(len(W)))
-        weights, modes = np.linalg.eigh(W)
-        if weights[0] > -len(W) * np.finfo(float).eps:
+    method, psi, push = system.method, system.psi, system.scale[:, None] * system.pull
+    if method.symmetric:
+        if not method.rule.mixes:
+            return Modes(system.matrix(), system.input(), np.eye(method.agents))
+        weights, modes = np.linalg.eigh(method.dense)
+        if weights[0] > -method.agents * np.finfo(float).eps:
             root = modes * np.sqrt(weights.clip(min=0)) @ modes.T
-            return _semidefinite(algorithm, root, psi, pull)
+            return _semidefinite(method.rule, root, psi, push)
         eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
         if eigenvalues.min(initial=1.0) > _DEFINITE:
-            return _congruent(algorithm, W, pull, eigenvalues, vectors)
+            return _congruent(method, push, eigenvalues, vectors)
     return Stepper(system.matrix(), system.input())
 
 
@@ -72,7 +72,7 @@ def _delayed(eigenvalue, t):
     return np.divide(np.expm1(-t) + near, x, out=far, where=pole)
 
 
-def _semidefinite(algorithm, root, psi, pull) -> "Modes | Adapted":
+def _semidefinite(rule, root, psi, pull) -> "Modes | Adapted":
     """Return the solution of ATC or CTA for W = R R with a symmetric root R, whatever the step size.
 
     ATC has A = W G - I with G = I - c Psi. With z = R y the matrix becomes R G R - I, which is symmetric.
@@ -81,21 +81,21 @@ def _semidefinite(algorithm, root, psi, pull) -> "Modes | Adapted":
     G = np.eye(r) - psi
     A = np.einsum("qp,pij,ps->qisj", root, G, root, optimize=True).reshape(Q * r, Q * r) - np.eye(Q * r)
     atc = Modes(A, -(root @ pull), root)
-    return atc if algorithm.mixes_gradient else Adapted(atc, G, -pull)
+    return atc if rule.mixes_gradient else Adapted(atc, G, -pull)
 
 
-def _congruent(algorithm, W, pull, eigenvalues, vectors) -> "Modes":
+def _congruent(method, pull, eigenvalues, vectors) -> "Modes":
     """Return the solution of ATC or CTA for symmetric W and positive definite G = I - c Psi.
 
     CTA has A = G W - I. With L the square root of G and z = L y, the matrix becomes L W L - I, which is symmetric.
     From a common start ATC is W times CTA.
     """
-    Q, r = pull.shape
+    W, (Q, r) = method.dense, pull.shape
     root = np.einsum("qij,qj,qkj->qik", vectors, np.sqrt(eigenvalues), vectors, optimize=True)
     inverse = np.einsum("qij,qj,qkj->qik", vectors, 1 / np.sqrt(eigenvalues), vectors, optimize=True)
     A = np.einsum("qij,qp,pjk->qipk", root, W, root, optimize=True).reshape(Q * r, Q * r) - np.eye(Q * r)
     pushed = -np.einsum("qij,qj->qi", inverse, pull)
-    return Modes(A, pushed, W if algorithm.mixes_gradient else np.eye(Q), root, least=-2.0)
+    return Modes(A, pushed, W if method.rule.mixes_gradient else np.eye(Q), root, least=-2.0)
 
 
 def _symmetric(A):

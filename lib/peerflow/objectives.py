@@ -6,6 +6,7 @@ Agent q's objective is :math:`L_q(\theta) = \frac1D \sum_i \ell(f(x_{q,i};\theta
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,27 +51,61 @@ def _pair(f, y):
     return f.astype(dtype), y.astype(dtype)
 
 
-def loss_function(name: str, y: Float[Array, "*samples outputs"]) -> Callable:
-    """Return the loss of this name from ``LOSSES``, if it suits these targets.
+def loss_function(loss: str | Callable, y: Float[np.ndarray, "*samples outputs"]) -> Callable:
+    """Return the loss of this name from ``LOSSES``, if it suits these targets; a callable is returned as it is.
 
     Raises
     ------
     ValueError
         If the name is unknown, or a cross-entropy is asked for targets that are not probabilities, or for one output.
     """
-    loss = _checks.choice("loss", name, LOSSES)
-    if name == "mse":
+    if callable(loss):
         return loss
+    function = _checks.choice("loss", loss, LOSSES)
+    if loss == "mse":
+        return function
     y = _checks.array("y", y)
-    if name == "cross_entropy" and y.shape[-1] == 1:
+    if loss == "cross_entropy" and y.shape[-1] == 1:
         # The softmax of one logit is 1 whatever the parameters: nothing would ever move.
         raise ValueError("cross_entropy needs two outputs or more, got 1: use loss='binary_cross_entropy'")
     if (y < 0).any() or (y > 1).any():
         # Labels -1 and 1, say: the loss would have no lower bound.
-        raise ValueError(f"{name} needs targets from 0 to 1, got values from {y.min()} to {y.max()}")
-    if name == "cross_entropy" and (np.abs(y.sum(axis=-1) - 1) > 1e-6).any():
+        raise ValueError(f"{loss} needs targets from 0 to 1, got values from {y.min()} to {y.max()}")
+    if loss == "cross_entropy" and (np.abs(y.sum(axis=-1) - 1) > 1e-6).any():
         raise ValueError("cross_entropy needs targets that sum to 1 over the outputs, as one-hot ones do")
-    return loss
+    return function
+
+
+class Evaluation(NamedTuple):
+    """How good outputs are on a data set."""
+
+    losses: Float[np.ndarray, "*batch"]
+    """The mean loss over the samples."""
+    accuracy: Float[np.ndarray, "*batch"]
+    """The share of samples whose class is right: the largest output's, or for one output the side of the middle."""
+
+
+def evaluate(outputs, y, loss: str | Callable = "mse") -> Evaluation:
+    """Return mean loss and accuracy of outputs (..., n, outputs) against targets (n, outputs).
+
+    With one output the classes are 0 and 1, and the middle is 1/2; for the binary cross-entropy, whose outputs are
+    logits, it is 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the targets do not suit the loss, or anything but the outputs of a diverging run holds NaN.
+    """
+    _checks.double_precision()
+    outputs = jnp.asarray(outputs)
+    y = _checks.array("y", y, outputs.shape[-2:])
+    loss_fn = loss_function(loss, y)
+    flat = outputs.reshape(-1, *y.shape)
+    losses = jax.lax.map(lambda f: jnp.mean(loss_fn(f, y.astype(f.dtype))), flat)
+    middle = 0.0 if loss == "binary_cross_entropy" else 0.5
+    said, meant = (f > m if y.shape[-1] == 1 else f.argmax(axis=-1) for f, m in ((flat, middle), (y, 0.5)))
+    right = (said == meant).reshape(len(flat), -1).mean(axis=1, dtype=np.float64)
+    return Evaluation(*(np.asarray(each).reshape(outputs.shape[:-2]) for each in (losses, right)))
 
 
 LOSSES = {"mse": squared_error, "cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from peerflow import _checks, stability
-from peerflow.algorithms import Algorithm
 from peerflow.compare import Comparison
 from peerflow.flows import Trajectory
 from peerflow.linearize import Linearization
+from peerflow.methods import Method
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D3B", "#000000")
@@ -78,7 +78,7 @@ def loss_curves(comparisons: Mapping[str, Comparison], *, kind: str = "local", x
     return fig
 
 
-def spectra(algorithms: Sequence[Algorithm], W, lin: Linearization, step_sizes, *, objective: str = "local") -> Figure:
+def spectra(methods: Sequence[Method], lin: Linearization, step_sizes) -> Figure:
     """Draw spectral radius (iterations) and spectral abscissa (flows) against the step size, and mark the limits.
 
     What lies above the horizontal line, one and zero, is unstable; dotted lines are ``stability.step_size_limit``.
@@ -92,10 +92,10 @@ def spectra(algorithms: Sequence[Algorithm], W, lin: Linearization, step_sizes, 
         fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.3), layout="constrained")
         for ax, (label, (spectrum, time, edge, span)) in zip(axes, panels.items()):
             ax.axhline(edge, color="0.4", linewidth=0.8)
-            for algorithm, colour in zip(algorithms, agent_colours(len(algorithms))):
-                curve = [spectrum(algorithm, W, lin, step_size=step, objective=objective) for step in step_sizes]
-                ax.semilogx(step_sizes, curve, color=colour, label=algorithm.name)
-                limit = stability.step_size_limit(algorithm, W, lin, objective=objective, time=time)
+            for method, colour in zip(methods, agent_colours(len(methods))):
+                curve = [spectrum(method, lin, step_size=step) for step in step_sizes]
+                ax.semilogx(step_sizes, curve, color=colour, label=method.name)
+                limit = stability.step_size_limit(method, lin, time=time)
                 if np.isfinite(limit):
                     ax.axvline(limit, color=colour, linestyle=":")
             ax.set(xlabel=r"step size $\eta$", ylabel=label, ylim=span)
@@ -116,7 +116,7 @@ def _draw_errors(ax, comparison, attribute):
     """Draw the relative errors from the first step on; at k = 0 there is none."""
     observed = getattr(comparison.run, attribute)[1:]
     steps = np.arange(1, len(observed) + 1)
-    for prediction, style in ((comparison.flow, "--"), (comparison.exact, ":")):
+    for prediction, style in ((comparison.flow, "--"), (comparison.iteration, ":")):
         error = np.maximum(np.abs(getattr(prediction, attribute)[1:] - observed) / observed, _FLOOR)
         for q, colour in enumerate(agent_colours(observed.shape[1])):
             ax.plot(steps, error[:, q], color=colour, linewidth=1.2, linestyle=style)
@@ -146,7 +146,7 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     observed = [run.model.apply(run.params[k, agent], points) for k in steps]
     drawn = [(observed, dict(linewidths=3, linestyles="-", alpha=0.4))]
-    for trajectory, line in ((comparison.flow, "--"), (comparison.exact, ":")):
+    for trajectory, line in ((comparison.flow, "--"), (comparison.iteration, ":")):
         chosen = trajectory.coefficients[steps][:, [agent]]
         values = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]
         drawn.append((values, dict(linewidths=1.2, linestyles=line)))
@@ -187,6 +187,6 @@ def _contour_arguments(run, x, agent, steps, levels):
 def _legend():
     return [
         Line2D([], [], color="0.3", linewidth=3, alpha=0.4, label="observed"),
-        Line2D([], [], color="0.3", linewidth=1.2, linestyle="--", label="gradient flow, predicted"),
-        Line2D([], [], color="0.3", linewidth=1.2, linestyle=":", label="discrete solution, predicted"),
+        Line2D([], [], color="0.3", linewidth=1.2, linestyle="--", label="flow, predicted"),
+        Line2D([], [], color="0.3", linewidth=1.2, linestyle=":", label="iteration, predicted"),
     ]

@@ -15,9 +15,10 @@ stochastic has norm one. Where that vanishes all agents agree on a v with :math:
 For two agents that swap parameters, ATC's flow with :math:`c\Psi = 3I` is unstable though W is doubly stochastic:
 
 >>> import numpy as np
->>> from peerflow.algorithms import ATC
+>>> from peerflow.engines import state_matrix
+>>> from peerflow.methods import ATC
 >>> swap, psi = np.array([[0.0, 1.0], [1.0, 0.0]]), np.full((2, 1, 1), 3.0)
->>> np.linalg.eigvals(state_matrix(ATC, swap, psi)).real.round(12).tolist()
+>>> np.linalg.eigvals(state_matrix(ATC(swap), psi)).real.round(12).tolist()
 [1.0, -3.0]
 """
 
@@ -26,14 +27,13 @@ from functools import partial
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 
-from peerflow import _checks, mixing
-from peerflow.algorithms import Algorithm
+from peerflow import _checks
 from peerflow.engines import state_matrix
-from peerflow.flows import gram, predict
+from peerflow.flows import predict
 from peerflow.linearize import Linearization
-from peerflow.objectives import gradient_scale
+from peerflow.methods import Method
 
 # W is doubly stochastic to this much, so its eigenvalues are known to this much: one this near to 1, 0 or -1 is taken
 # for it, and a mode that seems to grow by this much (times s, if that is above 1) for one that does not.
@@ -42,11 +42,10 @@ _ROUNDING = 1e-10
 _FACTOR, _NEAR, _FAR, _FOUND = 1.05, 1e-8, 1e3, 1e-6
 # It leaves out directions with singular values below this, relative to the largest: they move at rates of rounding.
 _MOVING = 1e-7
+_TIMES = {"discrete": False, "continuous": True}
 
 
-def step_size_limit(
-    algorithm: Algorithm, W, lin: Linearization, *, objective: str = "local", time: str = "discrete"
-) -> float:
+def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete") -> float:
     r"""Return the largest step size up to which every step is stable, or inf where every step is.
 
     Nothing is searched where :func:`sufficient_limit` is infinite, and no limit is below it: what rounding may say
@@ -70,47 +69,42 @@ def step_size_limit(
 
     Parameters
     ----------
-    algorithm
-        DGD, ATC or CTA.
-    W
-        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
+    method
+        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as ``lin`` has.
     lin
         The model about the common start.
-    objective
-        As in :func:`peerflow.training.train`.
     time
         ``"discrete"`` for the iteration, ``"continuous"`` for the flow.
 
     Raises
     ------
     ValueError
-        If W does not fit or is not doubly stochastic, or a name is unknown.
+        If the method is for another number of agents, or a name is unknown.
     """
-    W, psi, unit = _arguments(algorithm, W, lin, objective)
-    continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
-    if lin.rank == 0 or np.isinf(stable := _sufficient(algorithm, W, psi, continuous)):
+    scale, psi = _arguments(method, lin)
+    continuous = _checks.choice("time", time, _TIMES)
+    if lin.rank == 0 or np.isinf(stable := _sufficient(method, psi, continuous)):
         return np.inf
     crossing, far = np.inf, _FAR / _largest(psi)
-    if mixing.is_symmetric(W):
-        crossing = max(stable, _real_crossing(algorithm, W, lin, 1.0 if continuous else -1.0))
-        if not _mixes(algorithm) or _smallest(W) >= 0:
-            return float(unit * crossing)
+    if method.symmetric:
+        roots = _roots(lin, scale)
+        crossing = max(stable, _real_crossing(method, roots, 1.0 if continuous else -1.0))
+        if not method.rule.mixes or _smallest(method.dense) >= 0:
+            return float(crossing)
         if np.isfinite(crossing):
             far = (1 - _FOUND) * crossing
         elif continuous:
-            lowest = _lowest(_coupling(_roots(lin), W))
+            lowest = _lowest(_coupling(roots, method.dense))
             if lowest == 0:
                 return np.inf
             # An eigenvalue grows like -lowest c: somewhere the flow blows up.
             far = max(far, -_FAR / lowest)
     moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
-    growth = partial(_growth, algorithm, W, psi[:, :moving, :moving], continuous)
-    return float(unit * min(crossing, _first_crossing(growth, stable, _NEAR / _largest(psi), far)))
+    growth = partial(_growth, method, psi[:, :moving, :moving], continuous)
+    return float(min(crossing, _first_crossing(growth, stable, _NEAR / _largest(psi), far)))
 
 
-def sufficient_limit(
-    algorithm: Algorithm, W, lin: Linearization, *, objective: str = "local", time: str = "discrete"
-) -> float:
+def sufficient_limit(method: Method, lin: Linearization, *, time: str = "discrete") -> float:
     r"""Return a step size below which every step is stable, from W and the largest curvature alone.
 
     In terms of :math:`s`, every step is stable
@@ -138,123 +132,94 @@ def sufficient_limit(
 
     Arguments as in :func:`step_size_limit`.
     """
-    W, psi, unit = _arguments(algorithm, W, lin, objective)
-    continuous = _checks.choice("time", time, {"discrete": False, "continuous": True})
-    return np.inf if lin.rank == 0 else float(unit * _sufficient(algorithm, W, psi, continuous))
+    _, psi = _arguments(method, lin)
+    continuous = _checks.choice("time", time, _TIMES)
+    return np.inf if lin.rank == 0 else float(_sufficient(method, psi, continuous))
 
 
-def eigenvalues(
-    algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"
-) -> Complex[np.ndarray, "agents*rank"]:
-    """Return the eigenvalues of A, (12a)-(12c), on the space that the dynamics live in."""
-    return np.linalg.eigvals(_state(algorithm, W, lin, step_size, objective)).astype(complex)
-
-
-def spectral_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+def spectral_abscissa(method: Method, lin: Linearization, *, step_size: float) -> float:
     """Return the largest real part of A's eigenvalues: the flow's slowest decay if negative, its growth if positive.
 
     Minus infinity where nothing moves: the model has no gradient on the data. Up to :func:`sufficient_limit` rounding
     makes it zero at most.
     """
-    spectrum = eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)
-    proven = step_size <= sufficient_limit(algorithm, W, lin, objective=objective, time="continuous")
+    spectrum = predict(method, lin, step_size=step_size).eigenvalues
+    proven = step_size <= sufficient_limit(method, lin, time="continuous")
     return float(spectrum.real.max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
 
 
-def spectral_radius(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+def spectral_radius(method: Method, lin: Linearization, *, step_size: float) -> float:
     """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by.
 
     Zero where nothing moves. Up to :func:`sufficient_limit` rounding makes it one at most.
     """
-    spectrum = eigenvalues(algorithm, W, lin, step_size=step_size, objective=objective)
-    proven = step_size <= sufficient_limit(algorithm, W, lin, objective=objective)
+    spectrum = predict(method, lin, step_size=step_size).eigenvalues
+    proven = step_size <= sufficient_limit(method, lin)
     return float(np.abs(1 + spectrum).max(initial=0.0).clip(max=1.0 if proven else np.inf))
 
 
-def numerical_abscissa(algorithm: Algorithm, W, lin: Linearization, *, step_size: float, objective: str = "local"):
+def numerical_abscissa(method: Method, lin: Linearization, *, step_size: float) -> float:
     r"""Return the largest eigenvalue of A's symmetric part :math:`(A + A^\top)/2`: negative in Proposition 1.
 
     A bound on the growth of deviations in norm at every time, not only in the end. Rounding makes it zero at most where
     it is negative for certain: for DGD, and up to s = 2 for ATC and CTA, where :math:`\|I + A\| \le 1`.
     """
-    A = _state(algorithm, W, lin, step_size, objective)
-    proven = not _mixes(algorithm) or step_size <= sufficient_limit(algorithm, W, lin, objective=objective)
+    A, _ = predict(method, lin, step_size=step_size).system()
+    proven = not method.rule.mixes or step_size <= sufficient_limit(method, lin)
     largest = np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf)
     return float(largest.clip(max=0.0 if proven else np.inf))
 
 
-def null_directions(lin: Linearization) -> Float[np.ndarray, "params params-rank"]:
-    r"""Return an orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
-
-    J v = 0 holds to the tolerance that ``lin`` was made with. For each v :math:`\mathbf{1} \otimes v` is in the null
-    space of (12a)'s A, for every step size: the counterexample to Proposition 1's proof. Each single parameter may
-    well have influence.
-    """
-    _checks.instance("lin", lin, Linearization)
-    return scipy.linalg.null_space(lin.basis.T) if lin.rank else np.eye(lin.model.size)
-
-
-def final_disagreement(
-    algorithm: Algorithm, W, gradients, *, step_size: float, objective: str = "local"
-) -> Float[np.ndarray, "agents params"]:
+def final_disagreement(method: Method, gradients, *, step_size: float) -> Float[np.ndarray, "agents params"]:
     r"""Return how far from their mean the agents end, to first order in the step size.
 
-    With :math:`g^\star` the local gradients at the optimum of (2), where they sum to zero, DGD and CTA end at
-    :math:`-\eta\,(I - W)^+ g^\star` and ATC at :math:`-\eta\,(I - W)^+ W g^\star`: averaging the gradients helps. If
-    one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased. For objective
-    ``"global"`` read :math:`\eta/Q` for :math:`\eta`.
+    With :math:`g^\star` the gradients that the agents follow at the optimum of (2), where they sum to zero, DGD and CTA
+    end at :math:`-\eta\,(I - W)^+ g^\star` and ATC at :math:`-\eta\,(I - W)^+ W g^\star`: averaging the gradients
+    helps. If one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased.
 
     Parameters
     ----------
-    W
-        Doubly stochastic mixing matrix (agents, agents) that connects the agents.
+    method
+        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, with a W that connects the agents; for objective ``"global"`` the
+        gradients are divided by Q here.
     gradients
         :math:`g^\star`: each agent's local gradient at the optimum, (agents, params).
 
     Raises
     ------
     ValueError
-        If W does not fit, is not doubly stochastic or leaves agents unconnected, or gradients do not sum to zero.
+        If gradients do not fit or do not sum to zero, or W leaves agents unconnected.
     """
-    _checks.instance("algorithm", algorithm, Algorithm)
-    gradients = _checks.array("gradients", gradients, ("agents", "params"))
-    W = mixing.doubly_stochastic(W, len(gradients))
-    laplacian = np.eye(len(W)) - W
-    if np.linalg.matrix_rank(laplacian) < len(W) - 1:
+    _checks.instance("method", method, Method)
+    gradients = _checks.array("gradients", gradients, (method.agents, "params"))
+    laplacian = np.eye(method.agents) - method.dense
+    if np.linalg.matrix_rank(laplacian) < method.agents - 1:
         raise ValueError("W must connect all agents: others do not end at one optimum")
     total, size = np.abs(gradients.sum(axis=0)).max(initial=0.0), np.abs(gradients).max(initial=0.0)
-    if total > 1e-6 * len(W) * size:
+    if total > 1e-6 * method.agents * size:
         raise ValueError(f"gradients must sum to zero, as at the optimum of (2), got a sum of {total:.2g}")
-    step = _checks.positive("step_size", step_size) * gradient_scale(objective, len(W))
-    pushed = W @ gradients if algorithm.mixes_gradient else gradients
+    step = _checks.positive("step_size", step_size) * method.gain
+    pushed = method.W @ gradients if method.rule.mixes_gradient else gradients
     return -step * np.linalg.pinv(laplacian) @ pushed
 
 
-def _arguments(algorithm, W, lin, objective):
-    """Check; return W, the blocks of Psi, and the step size for which c = 1."""
-    _checks.instance("algorithm", algorithm, Algorithm)
+def _arguments(method, lin):
+    """Check; return what each agent's curvature is multiplied by at step size one, and the blocks of Psi so scaled."""
+    _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
-    W = mixing.doubly_stochastic(W, lin.agents.agents)
-    return W, gram(lin, 1.0)[0], lin.agents.samples / gradient_scale(objective, len(W))
-
-
-def _state(algorithm, W, lin, step_size, objective):
-    return predict(algorithm, lin, W, step_size=step_size, objective=objective).system()[0]
-
-
-def _mixes(algorithm):
-    """Say whether A is -I plus a product with W: ATC and CTA, whose spectra are one."""
-    return algorithm.mixes_gradient or algorithm.mixes_point
+    _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
+    scale = method.gain * lin.agents.gains / lin.agents.counts
+    return scale, scale[:, None, None] * lin.curvature
 
 
 def _largest(psi):
     return np.linalg.eigvalsh(psi).max()
 
 
-def _sufficient(algorithm, W, psi, continuous):
-    """Return the sufficient bound on c."""
-    symmetric = mixing.is_symmetric(W)
-    if _mixes(algorithm):
+def _sufficient(method, psi, continuous):
+    """Return the sufficient bound on the step size."""
+    W, symmetric = method.dense, method.symmetric
+    if method.rule.mixes:
         s = 2.0
         if continuous and symmetric:
             s = 1 - 1 / _smallest(W) if _smallest(W) < 0 else np.inf
@@ -275,9 +240,9 @@ def _smallest(W):
     return next((exact for exact in (0.0, -1.0) if abs(smallest - exact) < _ROUNDING), smallest)
 
 
-def _roots(lin) -> Float[np.ndarray, "agents k rank"]:
-    """Return R_q with R_q^T R_q = F_q^T F_q: F_q without an orthonormal factor, which changes no spectrum here."""
-    return np.linalg.qr(lin.features, mode="r")
+def _roots(lin, scale) -> Float[np.ndarray, "agents k rank"]:
+    """Return R_q with R_q^T R_q = c F_q^T F_q at step size one, without an orthonormal factor that changes no spectrum."""
+    return np.linalg.qr(np.sqrt(scale)[:, None, None] * lin.features, mode="r")
 
 
 def _coupling(roots, M):
@@ -292,18 +257,18 @@ def _lowest(symmetric):
     return eigenvalues[0] if eigenvalues[0] < -1e-13 * np.abs(eigenvalues).max() else 0.0
 
 
-def _real_crossing(algorithm, W, lin, mu):
-    """Return the smallest c at which I + A has the eigenvalue mu, 1 or -1, for symmetric W."""
+def _real_crossing(method, roots, mu):
+    """Return the smallest step at which I + A has the eigenvalue mu, 1 or -1, for symmetric W."""
+    W, mixes = method.dense, method.rule.mixes
     eigenvalues, vectors = np.linalg.eigh(W)
     stuck = np.abs(mu - eigenvalues) < _ROUNDING
-    gain = eigenvalues if _mixes(algorithm) else np.ones(len(W))
+    gain = eigenvalues if mixes else np.ones(len(W))
     weights = np.where(stuck, 0.0, gain / np.where(stuck, 1.0, mu - eigenvalues))
-    roots = _roots(lin)
     coupled = _coupling(roots, vectors * weights @ vectors.T)
     # What W leaves at mu has infinite weight: of the sign of gain / (mu - lambda) as lambda comes from inside.
     infinite = np.einsum("qir,qk->qikr", roots, vectors[:, stuck]).reshape(len(coupled), -1)
     if np.abs(infinite).max(initial=0.0) > 1e-12 * np.abs(roots).max():
-        if mu < 0 and not _mixes(algorithm):
+        if mu < 0 and not mixes:
             return 0.0
         # A positive infinity has no part in a negative eigenvalue.
         used = scipy.linalg.orth(infinite)
@@ -313,9 +278,9 @@ def _real_crossing(algorithm, W, lin, mu):
     return -1 / lowest if lowest < 0 else np.inf
 
 
-def _growth(algorithm, W, psi, continuous, c):
+def _growth(method, psi, continuous, c):
     """Return by how much the fastest mode grows, or (negative) by how much the slowest shrinks."""
-    spectrum = np.linalg.eigvals(state_matrix(algorithm, W, c * psi))
+    spectrum = np.linalg.eigvals(state_matrix(method, c * psi))
     growth = spectrum.real.max() if continuous else np.abs(1 + spectrum).max() - 1
     return growth - _ROUNDING * max(1.0, c * _largest(psi))
 

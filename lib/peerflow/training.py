@@ -5,20 +5,22 @@ All agents step together inside one compiled scan. The loss of agent q is its lo
 """
 
 import sys
+from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
-from peerflow import _checks, mixing
-from peerflow.algorithms import Algorithm
+from peerflow import _checks
 from peerflow.data import AgentData
+from peerflow.methods import Method
 from peerflow.models import Model, starts
-from peerflow.objectives import LOSSES, gradient_scale, loss_function
+from peerflow.objectives import Evaluation, evaluate, loss_function
 
 _STEPS_A_SCAN = 1000  # the progress bar moves this often
 
@@ -33,7 +35,7 @@ class Run:
     """All agents' parameters: (steps+1, agents, params), or (agents, params) if only the final ones were kept."""
     model: Model
     agents: AgentData
-    loss: str
+    loss: str | Callable
 
     @cached_property
     def global_losses(self) -> Float[np.ndarray, "*time agents"]:
@@ -41,29 +43,33 @@ class Run:
         x, y = self.agents.pooled()
         _checks.double_precision()
         flat = self.params.reshape(-1, self.params.shape[-1])
-        losses = _risks(self.model, LOSSES[self.loss], flat, x.astype(flat.dtype), y.astype(flat.dtype))
+        weights = np.repeat(self.agents.weights / self.agents.counts, self.agents.counts)
+        data = (jnp.asarray(each, flat.dtype) for each in (x, y, weights))
+        losses = _risks(self.model, loss_function(self.loss, y), flat, *data)
         return np.asarray(losses).reshape(self.params.shape[:-1])
 
     def outputs(self, x) -> Float[np.ndarray, "*time agents n outputs"]:
         """Each agent's outputs on inputs (n, N), wherever parameters were kept."""
         _checks.double_precision()
-        x = _checks.array("x", x, ("n", self.model.inputs))
+        x = _checks.array("x", x, ("n", ...) if self.model.inputs is None else ("n", self.model.inputs))
         flat = self.params.reshape(-1, self.params.shape[-1])
         outputs = np.asarray(_outputs(self.model, flat, x.astype(flat.dtype)))
         return outputs.reshape(*self.params.shape[:-1], *outputs.shape[1:])
 
+    def evaluate(self, x, y) -> Evaluation:
+        """Return each agent's mean loss and accuracy on a data set (n, N), (n, M), wherever parameters were kept."""
+        return evaluate(self.outputs(x), y, self.loss)
+
 
 def train(
-    algorithm: Algorithm,
+    method: Method,
     model: Model,
     agents: AgentData,
-    W,
     theta0,
     *,
     step_size: float,
     steps: int,
-    objective: str = "local",
-    loss: str = "mse",
+    loss: str | Callable = "mse",
     final_only: bool = False,
     progress: bool | None = None,
 ) -> Run:
@@ -71,64 +77,74 @@ def train(
 
     Parameters
     ----------
-    algorithm
-        DGD, ATC or CTA.
-    W
-        Doubly stochastic mixing matrix (agents, agents), symmetric or not.
+    method
+        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as there are data.
     theta0
         The common start (params,), or one row per agent (agents, params). Its dtype is the run's.
     step_size, steps
         The paper's eta, and the number of updates.
-    objective
-        ``"local"``: each agent follows the gradient of its own objective, as in (4)-(6). ``"global"``: that
-        gradient divided by Q, as in (7).
     loss
-        ``"mse"`` (half the squared error, the paper's), ``"cross_entropy"`` or ``"binary_cross_entropy"``.
+        ``"mse"`` (half the squared error, the paper's), ``"cross_entropy"`` or ``"binary_cross_entropy"``, or a JAX
+        function of outputs (n, M) and targets (n, M) that returns the samples' losses (n,).
     final_only
         Keep the last parameters only; losses are recorded all the same.
     progress
-        Show a progress bar: True, False, or None for only in a terminal. It appears after two seconds.
+        Show a progress bar (needs tqdm): True, False, or None for only in a terminal. It appears after two seconds.
 
     Raises
     ------
     ValueError
-        If shapes do not fit each other, W is not doubly stochastic, a number is out of range, a name is unknown, the
-        targets do not suit the loss, or anything holds NaN.
+        If shapes do not fit each other, a number is out of range, a name is unknown, the targets do not suit the loss,
+        or anything holds NaN.
     """
-    algorithm = _checks.instance("algorithm", algorithm, Algorithm)
+    method = _checks.instance("method", method, Method)
     theta = starts(model, agents, theta0)
-    W = jnp.asarray(mixing.doubly_stochastic(W, agents.agents), theta.dtype)
+    _checks.shape_of("W", method.W.shape, (agents.size,) * 2)
+    method = method.placed(theta.dtype)
     steps = _checks.count("steps", steps, minimum=0)
-    scaled = _checks.positive("step_size", step_size) * gradient_scale(objective, agents.agents)
-    loss_fn = loss_function(loss, agents.y)
-    x, y = jnp.asarray(agents.x, theta.dtype), jnp.asarray(agents.y, theta.dtype)
+    step_size = jnp.asarray(_checks.positive("step_size", step_size), theta.dtype)
+    loss_fn = loss_function(loss, agents.pooled()[1])
+    data = tuple(jnp.asarray(each, theta.dtype) for each in agents.padded)
+    gains = jnp.asarray(method.gain * agents.gains, theta.dtype)
 
     losses, params = [], []
-    if progress is None:
-        # A notebook kernel also calls its stderr a terminal, but replaces the stream.
-        progress = sys.stderr is sys.__stderr__ and sys.stderr.isatty()
-    with tqdm(total=steps, desc=algorithm.name, delay=2, disable=not progress) as bar:
+    with _bar(progress, steps, method.name) as advance:
         for start in range(0, steps, _STEPS_A_SCAN):
             length = min(_STEPS_A_SCAN, steps - start)
             theta, (some_losses, some_params) = _scan(
-                algorithm, model, loss_fn, length, not final_only, W, x, y, theta, jnp.asarray(scaled, theta.dtype)
+                model, loss_fn, length, not final_only, method, data, gains, theta, step_size
             )
             losses.append(np.asarray(some_losses))
             params.append(None if final_only else np.asarray(some_params))
-            bar.update(length)
-    losses.append(_local_risks(model, loss_fn, theta, x, y)[None])
+            advance(length)
+    losses.append(_local_risks(model, loss_fn, theta, *data)[None])
     kept = np.asarray(theta) if final_only else np.concatenate([*params, theta[None]])
     return Run(np.concatenate(losses), kept, model, agents, loss)
 
 
-def _risk(model, loss_fn, theta, x, y):
-    """Return the mean loss of parameters (P,) over samples."""
-    return jnp.mean(loss_fn(model.forward(theta, x), y))
+@contextmanager
+def _bar(progress, steps, name):
+    """Give a function that is told of steps taken."""
+    if progress is None:
+        # A notebook kernel also calls its stderr a terminal, but replaces the stream.
+        progress = sys.stderr is sys.__stderr__ and sys.stderr.isatty() and find_spec("tqdm") is not None
+    if not progress:
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=steps, desc=name, delay=2) as bar:
+        yield bar.update
+
+
+def _risk(model, loss_fn, theta, x, y, weights):
+    """Return the weighted sum of the samples' losses at parameters (P,)."""
+    return jnp.sum(weights * loss_fn(model.forward(theta, x), y))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _local_risks(model, loss_fn, theta, x, y):
-    return jax.vmap(partial(_risk, model, loss_fn))(theta, x, y)
+def _local_risks(model, loss_fn, theta, x, y, weights):
+    return jax.vmap(partial(_risk, model, loss_fn))(theta, x, y, weights)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -138,13 +154,13 @@ def _outputs(model, thetas, x):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _risks(model, loss_fn, thetas, x, y):
-    """Return the mean loss of many parameter vectors over the same samples."""
-    return jax.lax.map(lambda theta: _risk(model, loss_fn, theta, x, y), thetas)
+def _risks(model, loss_fn, thetas, x, y, weights):
+    """Return the weighted loss of many parameter vectors over the same samples."""
+    return jax.lax.map(lambda theta: _risk(model, loss_fn, theta, x, y, weights), thetas)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _scan(algorithm, model, loss_fn, length, keep, W, x, y, theta, step_size):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _scan(model, loss_fn, length, keep, method, data, gains, theta, step_size):
     """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters before each step.
 
     Before, not after: where the gradient is taken at the agents' own parameters, the compiler then finds that the
@@ -153,7 +169,7 @@ def _scan(algorithm, model, loss_fn, length, keep, W, x, y, theta, step_size):
     gradients = jax.vmap(jax.grad(partial(_risk, model, loss_fn)))
 
     def step(theta, _):
-        before = _local_risks(model, loss_fn, theta, x, y), theta if keep else None
-        return algorithm.update(W, theta, lambda at: gradients(at, x, y), step_size), before
+        before = _local_risks(model, loss_fn, theta, *data), theta if keep else None
+        return method.update(theta, lambda at: gains[:, None] * gradients(at, *data), step_size), before
 
     return jax.lax.scan(step, theta, length=length)
