@@ -14,6 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float
 
 from peerflow import _checks
@@ -22,35 +23,27 @@ from peerflow.models import Model
 # So many vectors at a time, so many to see an error by, the constant of the bound on it, and what is safely above
 # rounding: orthogonal directions made of noise would not be orthogonal.
 _BLOCK, _PROBES, _CERTAIN, _NOISE = 32, 8, 10 * (2 / np.pi) ** 0.5, 1e-13
-# Numbers in a block of parameter vectors.
-_HELD = 2**23
 
 
-def from_jacobian(J: Float[np.ndarray, "n params"], tolerance: float, blocks=None):
-    """Return J's singular values above the tolerance, its right singular vectors V, and F = J V.
+def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: float = 0.0):
+    """Return J's singular values above both tolerances, its right singular vectors V, and F = J V.
 
-    The tolerance is relative to J's norm, or to the largest norm of one of its blocks of so many rows.
+    One tolerance is relative to J's norm, the other is not.
     """
-    V, F = _range(J, tolerance, blocks)
-    values, kept = _trimmed(F, tolerance, blocks)
+    V, F = _range(J, relative, absolute)
+    values, kept = _trimmed(F, relative, absolute)
     return values, V @ kept, F @ kept
 
 
-def _trimmed(F, tolerance, blocks):
-    """Return the singular values of F above the tolerance, and the rotation to their directions."""
+def _trimmed(F, relative, absolute):
+    """Return the singular values of F above the tolerances, and the rotation to their directions."""
     _, s, rotation = np.linalg.svd(np.linalg.qr(F, mode="r"))
-    kept = rotation[s > tolerance * _scale(F, blocks)].T
+    kept = rotation[s > max(relative * s.max(initial=0.0), absolute)].T
     return s[: kept.shape[1]], kept
 
 
-def _scale(F, blocks):
-    """Return the norm of F, or the largest of its blocks'."""
-    parts = [F] if blocks is None else np.split(F, np.cumsum(blocks)[:-1])
-    return max(np.linalg.norm(part, 2) if part.size else 0.0 for part in parts)
-
-
-def _range(J, tolerance, blocks):
-    r"""Return an orthonormal V and F = J V with :math:`\|J - F V^\top\|` at most the tolerance times the norm of J.
+def _range(J, relative, absolute):
+    r"""Return an orthonormal V and F = J V with :math:`\|J - F V^\top\|` at most the larger tolerance.
 
     If b Gaussian vectors leave residuals of norm at most e, the residual of J has a norm of at most
     :math:`10\sqrt{2/\pi}\, e` with probability :math:`1 - 10^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
@@ -62,47 +55,56 @@ def _range(J, tolerance, blocks):
         scale = np.linalg.norm(new, axis=0).max()
         new -= V @ (V.T @ new)
         residual = np.linalg.norm(new, axis=0).max()
-        if residual <= max(tolerance * largest / _CERTAIN, _NOISE * scale):
+        if residual <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
             break
         # A small residual has lost digits; what these hide of V is taken off the second time.
         new = np.linalg.qr(new)[0]
         new = np.linalg.qr(new - V @ (V.T @ new))[0][:, :left]
         V, F = np.hstack([V, new]), np.hstack([F, J @ new])
-        largest = largest or _scale(F, blocks)
+        largest = largest or np.linalg.norm(F, 2)
     return V, F
 
 
-def from_products(model: Model, theta0, x, tolerance: float, blocks=None):
-    r"""Return the singular values above the tolerance, the matrix D with :math:`V = J^\top D`, and F = J V.
+def from_products(model: Model, theta0, x, relative: float, absolute: float = 0.0):
+    r"""Return the singular values above both tolerances, the matrix D with :math:`V = J^\top D`, and F = J V.
 
     Only products with :math:`JJ^\top` are taken, each for the cost of a gradient and a forward pass.
     """
     size = len(x) * model.apply(theta0, x[:1]).shape[1]
-    product = partial(kernel_product, model, theta0, x)
+    product = partial(cross_products, model, theta0, x, x)
     draw = np.random.default_rng(0)
     probes = draw.standard_normal((size, _PROBES))
-    seen = product(probes)
-    Q, Y = np.zeros((size, 0)), np.zeros((size, 0))
-    new = draw.standard_normal((size, _BLOCK))
+    seen, new = product(probes), draw.standard_normal((size, _BLOCK))
+    Q, Y, largest = np.zeros((size, 0)), np.zeros((size, 0)), 0.0
     while (left := size - Q.shape[1]) > 0:
         for _ in range(2):
             new = np.linalg.qr(new - Q @ (Q.T @ new))[0]
         new = new[:, :left]
         image = product(new)
         Q, Y, new = np.hstack([Q, new]), np.hstack([Y, image]), image
-        F, D = _nystrom(Q, Y)
-        missed = np.linalg.norm(seen - F @ (F.T @ probes), axis=0).max()
-        if _CERTAIN * missed <= (tolerance * _scale(F, blocks)) ** 2:
+        largest = largest or np.linalg.norm(Q.T @ Y, 2)
+        missed = np.linalg.norm(seen - _approximate(Q, Y, largest, probes), axis=0).max()
+        if _CERTAIN * missed <= max(relative**2 * largest, absolute**2):
             break
-    values, kept = _trimmed(F, tolerance, blocks)
+    F, D = _root(Q, Y)
+    values, kept = _trimmed(F, relative, absolute)
     return values, D @ kept, F @ kept
 
 
-def _nystrom(Q, Y):
+def _approximate(Q, Y, largest, columns):
+    """Return Y (Q^T Y)^-1 Y^T times columns: K as it is known from Y = K Q."""
+    # What is shifted by less than K is known makes the inverse safe (Tropp, Yurtsever, Udell and Cevher 2017).
+    shift = _NOISE * largest
+    shifted = Y + shift * Q
+    factor = scipy.linalg.cho_factor(Q.T @ shifted, check_finite=False)
+    return shifted @ scipy.linalg.cho_solve(factor, shifted.T @ columns, check_finite=False) - shift * columns
+
+
+def _root(Q, Y):
     """Return F with F F^T = Y (Q^T Y)^-1 Y^T, and D with F = K D, for Y = K Q."""
     core = Q.T @ Y
     eigenvalues, vectors = np.linalg.eigh((core + core.T) / 2)
-    kept = eigenvalues > _NOISE * eigenvalues[-1]
+    kept = eigenvalues > _NOISE * eigenvalues.max(initial=0.0)
     D = vectors[:, kept] / np.sqrt(eigenvalues[kept])
     return Y @ D, Q @ D
 
@@ -126,26 +128,20 @@ def from_matrix(K: Float[np.ndarray, "n n"], tolerance: float):
     return values, vectors / values, vectors * values
 
 
-def kernel_product(model: Model, theta0, x, columns: Float[np.ndarray, "n b"]) -> Float[np.ndarray, "n b"]:
-    r"""Return :math:`JJ^\top` times some columns, with rows for all samples and outputs."""
-    return cross_products(model, theta0, x, x, columns)
-
-
 def cross_products(model: Model, theta0, x, x2, columns: Float[np.ndarray, "n2 b"]) -> Float[np.ndarray, "n b"]:
-    r"""Return :math:`J(x) J(x_2)^\top` times some columns."""
+    r"""Return :math:`J(x) J(x_2)^\top` times some columns, with rows for all samples and outputs."""
     _checks.double_precision()
-    each = max(1, min(_BLOCK, _HELD // model.size))
-    parts = [columns[:, at : at + each] for at in range(0, columns.shape[1], each)]
-    theta0, x, x2 = jnp.asarray(theta0), jnp.asarray(x), jnp.asarray(x2)
-    return np.hstack([np.asarray(_cross(model, theta0, x, x2, jnp.asarray(part))) for part in parts])
+    arrays = (jnp.asarray(each) for each in (theta0, x, x2, columns.T))
+    return np.asarray(_cross(model, *arrays)).T
 
 
 @partial(jax.jit, static_argnums=0)
-def _cross(model, theta0, x, x2, columns):
-    """Return the products for a block of columns."""
+def _cross(model, theta0, x, x2, rows):
+    """Return the products with each of these rows."""
     back = _transposed(model, theta0, x2)
     _, forward = jax.linearize(lambda theta: model.forward(theta, x), theta0)
-    return jax.vmap(lambda column: forward(back(column)).reshape(-1), 1, 1)(columns)
+    # One by one: mapped at once, they would be slower, and take memory for as many vectors of parameters.
+    return jax.lax.map(lambda row: forward(back(row)).reshape(-1), rows)
 
 
 def pulled_back(model: Model, theta0, x, rows: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch params"]:

@@ -151,6 +151,7 @@ def linearize(
     tolerance: float = 1e-10,
     accuracy: float | None = None,
     steps: int | None = None,
+    step_size: float | None = None,
 ) -> Linearization:
     r"""Expand the model about a common start.
 
@@ -162,17 +163,18 @@ def linearize(
         Directions with singular values up to ``tolerance`` times the largest are dropped: eigenvalues of the kernel up
         to its square. Relative to the largest singular value, the Jacobian is kept to twice the tolerance; below 1e-13
         rounding decides, and below 1e-7 where the Jacobian would take more than half a gigabyte and is not held.
-    accuracy, steps
-        Instead of a tolerance, what it is needed for. For every step size up to half of
-        :func:`peerflow.stability.sufficient_limit`, every method and every W, the residuals :math:`f - y` of all
-        agents then are right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps``
-        steps of the iteration. A direction of slow change takes no part: that is why far fewer are needed.
+    accuracy, steps, step_size
+        Instead of a tolerance, what it is needed for. For every method and every W, and step sizes up to this one and
+        up to half of :func:`peerflow.stability.sufficient_limit`, the residuals :math:`f - y` of all agents then are
+        right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps`` steps of the
+        iteration. Directions that hardly move in that time are dropped. This is a bound for the worst case; residuals
+        that point everywhere are right to far more, and losses likewise.
 
     Raises
     ------
     ValueError
-        If theta0 is not one common start, shapes do not fit, a number is out of range, only one of accuracy and steps
-        is given, or anything holds NaN.
+        If theta0 is not one common start, shapes do not fit, a number is out of range, only some of accuracy, steps and
+        step_size are given, or anything holds NaN.
 
     Notes
     -----
@@ -188,17 +190,15 @@ def linearize(
     if theta0.ndim == 2:
         raise ValueError(f"theta0 must be one common start (params,), got one row per agent {theta0.shape}")
     theta0 = np.asarray(starts(model, agents, theta0)[0], dtype=np.float64)
-    tolerance, blocks = _tolerance(tolerance, accuracy, steps), None
-    if accuracy is not None:
-        blocks = agents.counts * agents.outputs
+    tolerance, absolute = _relative(tolerance), _absolute(agents, accuracy, steps, step_size)
     x = agents.pooled()[0]
     outputs = np.asarray(model.apply(theta0, x)).reshape(-1)
     if outputs.size * model.size <= _HELD:
         jacobian = np.asarray(model.jacobian(theta0, x)).reshape(-1, model.size)
-        values, basis, features = factors.from_jacobian(jacobian, tolerance, blocks)
+        values, basis, features = factors.from_jacobian(jacobian, tolerance, absolute)
         dual = None
     else:
-        values, dual, features = factors.from_products(model, theta0, x, max(tolerance, _KERNEL), blocks)
+        values, dual, features = factors.from_products(model, theta0, x, max(tolerance, _KERNEL), absolute)
         basis = None
     rows = _by_agent(agents, outputs), _by_agent(agents, features)
     return Linearization(model, agents, theta0, *rows, values, basis, dual)
@@ -227,22 +227,28 @@ def from_kernel(kernel, outputs0, agents: AgentData, *, tolerance: float = _KERN
     shape = (int(agents.counts.sum()), agents.outputs)
     outputs0 = _checks.array("outputs0", outputs0, shape).astype(np.float64)
     K = _for_outputs("kernel", kernel, shape, agents)
-    values, dual, features = factors.from_matrix(K, _tolerance(tolerance, None, None))
+    values, dual, features = factors.from_matrix(K, _relative(tolerance))
     rows = _by_agent(agents, outputs0.reshape(-1)), _by_agent(agents, features)
     return Linearization(None, agents, None, *rows, values, None, dual)
 
 
-def _tolerance(tolerance, accuracy, steps) -> float:
-    """Return the tolerance, relative to the largest singular value that counts."""
-    if (accuracy is None) != (steps is None):
-        raise ValueError(f"accuracy and steps go together, got accuracy={accuracy!r} and steps={steps!r}")
-    if accuracy is not None:
-        # 4 c eps^2 k, where the largest curvature times c is at most one, and eps twice the tolerance.
-        tolerance = (_checks.positive("accuracy", accuracy) / _checks.count("steps", steps)) ** 0.5 / 4
+def _relative(tolerance) -> float:
     tolerance = _checks.positive("tolerance", tolerance)
     if tolerance >= 1:
         raise ValueError(f"tolerance must be below 1, or nothing is left, got {tolerance}")
     return tolerance
+
+
+def _absolute(agents, accuracy, steps, step_size) -> float:
+    """Return the singular value up to which directions may be dropped, or zero if nothing is said of it."""
+    given = {"accuracy": accuracy, "steps": steps, "step_size": step_size}
+    if all(each is None for each in given.values()):
+        return 0.0
+    if any(each is None for each in given.values()):
+        raise ValueError(f"accuracy, steps and step_size go together, got {given}")
+    c = _checks.positive("step_size", step_size) * (agents.gains / agents.counts).max()
+    # 4 c eps^2 k is the bound; what is dropped has twice the tolerance.
+    return (_checks.positive("accuracy", accuracy) / (4 * c * _checks.count("steps", steps))) ** 0.5 / 2
 
 
 def _for_outputs(name, kernel, shape, agents):
