@@ -9,6 +9,7 @@ and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal :ma
 which is not held either. What K has outside of it is again seen by Gaussian vectors.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -20,9 +21,9 @@ from jaxtyping import Float
 from peerflow import _checks
 from peerflow.models import Model
 
-# So many vectors at a time, so many to see an error by, the constant of the bound on it, and what is safely above
-# rounding: orthogonal directions made of noise would not be orthogonal.
-_BLOCK, _PROBES, _CERTAIN, _NOISE = 32, 8, 10 * (2 / np.pi) ** 0.5, 1e-13
+# So many vectors at a time, the constant of the bound on an error that as many see, and what is safely above rounding:
+# orthogonal directions made of noise would not be orthogonal.
+_BLOCK, _CERTAIN, _NOISE = 32, 2 * (2 / np.pi) ** 0.5, 1e-13
 
 
 def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: float = 0.0):
@@ -46,7 +47,7 @@ def _range(J, relative, absolute):
     r"""Return an orthonormal V and F = J V with :math:`\|J - F V^\top\|` at most the larger tolerance.
 
     If b Gaussian vectors leave residuals of norm at most e, the residual of J has a norm of at most
-    :math:`10\sqrt{2/\pi}\, e` with probability :math:`1 - 10^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
+    :math:`2\sqrt{2/\pi}\, e` with probability :math:`1 - 2^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
     """
     draw = np.random.default_rng(0)
     V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((len(J), 0)), 0.0
@@ -65,48 +66,49 @@ def _range(J, relative, absolute):
     return V, F
 
 
-def from_products(model: Model, theta0, x, relative: float, absolute: float = 0.0):
+def from_products(product: Callable, size: int, relative: float, absolute: float = 0.0):
     r"""Return the singular values above both tolerances, the matrix D with :math:`V = J^\top D`, and F = J V.
 
-    Only products with :math:`JJ^\top` are taken, each for the cost of a gradient and a forward pass.
+    ``product`` maps columns (size, b) to :math:`K = JJ^\top` times them. Nothing else is asked of K.
     """
-    size = len(x) * model.apply(theta0, x[:1]).shape[1]
-    product = partial(cross_products, model, theta0, x, x)
     draw = np.random.default_rng(0)
-    probes = draw.standard_normal((size, _PROBES))
-    seen, new = product(probes), draw.standard_normal((size, _BLOCK))
-    Q, Y, largest = np.zeros((size, 0)), np.zeros((size, 0)), 0.0
+    probes, new = draw.standard_normal((size, _BLOCK)), draw.standard_normal((size, _BLOCK))
+    seen, largest = product(probes), 0.0
+    Q, Y, core = np.zeros((size, 0)), np.zeros((size, 0)), np.zeros((0, 0))
     while (left := size - Q.shape[1]) > 0:
         for _ in range(2):
             new = np.linalg.qr(new - Q @ (Q.T @ new))[0]
         new = new[:, :left]
         image = product(new)
+        cross = Q.T @ image
+        core = np.block([[core, cross], [cross.T, new.T @ image]])
         Q, Y, new = np.hstack([Q, new]), np.hstack([Y, image]), image
-        largest = largest or np.linalg.norm(Q.T @ Y, 2)
-        missed = np.linalg.norm(seen - _approximate(Q, Y, largest, probes), axis=0).max()
+        largest = largest or np.linalg.norm(core, 2)
+        missed = np.linalg.norm(seen - _approximate(Q, Y, core, largest, probes), axis=0).max()
         if _CERTAIN * missed <= max(relative**2 * largest, absolute**2):
             break
-    F, D = _root(Q, Y)
-    values, kept = _trimmed(F, relative, absolute)
-    return values, D @ kept, F @ kept
+    return _root(Q, Y, core, relative, absolute)
 
 
-def _approximate(Q, Y, largest, columns):
+def _approximate(Q, Y, core, largest, columns):
     """Return Y (Q^T Y)^-1 Y^T times columns: K as it is known from Y = K Q."""
     # What is shifted by less than K is known makes the inverse safe (Tropp, Yurtsever, Udell and Cevher 2017).
     shift = _NOISE * largest
-    shifted = Y + shift * Q
-    factor = scipy.linalg.cho_factor(Q.T @ shifted, check_finite=False)
-    return shifted @ scipy.linalg.cho_solve(factor, shifted.T @ columns, check_finite=False) - shift * columns
+    factor = scipy.linalg.cho_factor((core + core.T) / 2 + shift * np.eye(len(core)), check_finite=False)
+    solved = scipy.linalg.cho_solve(factor, Y.T @ columns + shift * (Q.T @ columns), check_finite=False)
+    return Y @ solved + shift * (Q @ solved - columns)
 
 
-def _root(Q, Y):
-    """Return F with F F^T = Y (Q^T Y)^-1 Y^T, and D with F = K D, for Y = K Q."""
-    core = Q.T @ Y
+def _root(Q, Y, core, relative, absolute):
+    """Return singular values, D and F with F F^T = Y (Q^T Y)^-1 Y^T and F = K D, for Y = K Q."""
     eigenvalues, vectors = np.linalg.eigh((core + core.T) / 2)
-    kept = eigenvalues > _NOISE * eigenvalues.max(initial=0.0)
-    D = vectors[:, kept] / np.sqrt(eigenvalues[kept])
-    return Y @ D, Q @ D
+    known = eigenvalues > _NOISE * eigenvalues.max(initial=0.0)
+    coordinates = vectors[:, known] / np.sqrt(eigenvalues[known])
+    squares, rotation = np.linalg.eigh(coordinates.T @ (Y.T @ Y) @ coordinates)
+    values = np.sqrt(squares.clip(min=0.0))[::-1]
+    kept = values > max(relative * values.max(initial=0.0), absolute)
+    coordinates = coordinates @ rotation[:, ::-1][:, kept]
+    return values[kept], Q @ coordinates, Y @ coordinates
 
 
 def from_matrix(K: Float[np.ndarray, "n n"], tolerance: float):

@@ -25,14 +25,17 @@ np.True_
 import sys
 import types
 import warnings
+from functools import partial
 from itertools import islice
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from peerflow import _checks
-from peerflow.models import ACTIVATIONS, Model
+from peerflow.models import Model
+from peerflow.networks import ACTIVATIONS, Layer
 
 # The series of tanh has at most so many terms, and ends where it misses so little of E[f'(u)^2], relatively.
 _TERMS, _CONVERGED = 32768, 1e-7
@@ -55,6 +58,8 @@ def __getattr__(name):
 def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n2*outputs"]:
     r"""Return the empirical kernel :math:`\widehat K` of sec. II: products of Jacobians at these parameters.
 
+    For the models of dense layers no Jacobian is held, see :mod:`peerflow.networks`.
+
     Rows and columns run over samples and, within each, over outputs, as in the stacked outputs of (9).
 
     Parameters
@@ -73,11 +78,24 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
     rows, columns = _inputs(x, x2, ("n", ...) if model.inputs is None else ("n", model.inputs))
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
 
-    def stacked(inputs):
-        return np.asarray(model.jacobian(theta, inputs)).reshape(-1, model.size)
+    parts = [_stacked(model, theta, inputs) for inputs in (rows, columns) if inputs is not None]
+    kernel = 0.0
+    for (a, g), (a2, g2) in zip(parts[0], parts[-1]):
+        outer = (g.reshape(-1, g.shape[-1]) @ g2.reshape(-1, g2.shape[-1]).T).reshape(*g.shape[:2], *g2.shape[:2])
+        kernel += outer * (a @ a2.T)[:, None, :, None]
+    return kernel.reshape(len(rows) * parts[0][0].g.shape[1], -1)
 
-    left = stacked(rows)
-    return left @ (left if columns is None else stacked(columns)).T
+
+def _stacked(model, theta, x) -> list[Layer]:
+    """Return the Jacobian layer by layer, or as it is for a model that is not made of layers."""
+    if not hasattr(model.forward, "layers"):
+        return [Layer(np.ones((len(x), 1)), np.asarray(model.jacobian(theta, x)))]
+    return [Layer(*map(np.asarray, layer)) for layer in _layers(model, theta, x)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _layers(model, theta, x):
+    return model.forward.layers(theta, x)
 
 
 def infinite_width(

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
-from peerflow import _checks, factors
+from peerflow import _checks, factors, kernels
 from peerflow.data import AgentData
 from peerflow.models import Model, starts
 
@@ -198,10 +198,19 @@ def linearize(
         values, basis, features = factors.from_jacobian(jacobian, tolerance, absolute)
         dual = None
     else:
-        values, dual, features = factors.from_products(model, theta0, x, max(tolerance, _KERNEL), absolute)
+        product = _kernel(model, theta0, x, outputs.size)
+        values, dual, features = factors.from_products(product, outputs.size, max(tolerance, _KERNEL), absolute)
         basis = None
     rows = _by_agent(agents, outputs), _by_agent(agents, features)
     return Linearization(model, agents, theta0, *rows, values, basis, dual)
+
+
+def _kernel(model, theta0, x, size):
+    """Return the product with the kernel: held if layers give it cheaply, else by Jacobian-vector products."""
+    if hasattr(model.forward, "layers") and size**2 <= _HELD:
+        kernel = kernels.empirical(model, theta0, x)
+        return lambda columns: kernel @ columns
+    return lambda columns: factors.cross_products(model, theta0, x, x, columns)
 
 
 def from_kernel(kernel, outputs0, agents: AgentData, *, tolerance: float = _KERNEL) -> Linearization:

@@ -10,12 +10,10 @@ layer has no activation.
 ((1025,), (2, 1))
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from peerflow import _checks
 from peerflow.data import AgentData
-
-ACTIVATIONS = {
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "erf": jax.scipy.special.erf,
-}
+from peerflow.networks import ACTIVATIONS, Affine, LastLayer, Perceptron, StandardNormal, Wrapped
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,8 @@ class Model:
     sample: Callable[[Array], Float[Array, "params"]] | None
     """Draw initial parameters from a JAX random key; None if the parameters came with the model."""
     forward: Callable[[Float[Array, "params"], Float[Array, "n *input"]], Float[Array, "n outputs"]]
-    """The map itself, unchecked: for use inside JAX transformations."""
+    """The map itself, unchecked: for use inside JAX transformations. A map of :mod:`peerflow.networks` also knows its
+    Jacobian layer by layer."""
 
     def init(self, seed: int) -> Float[Array, "params"]:
         """Draw initial parameters."""
@@ -111,45 +104,6 @@ def _jacobian(model, theta, x):
     return jax.vmap(jax.jacrev(lambda theta, one: model.forward(theta, one[None])[0]), (None, 0))(theta, x)
 
 
-@dataclass(frozen=True)
-class _StandardNormal:
-    """Draw this many standard normal numbers."""
-
-    size: int
-
-    def __call__(self, key):
-        return jax.random.normal(key, (self.size,))
-
-
-@dataclass(frozen=True)
-class _Perceptron:
-    """The map (1) as a value, so that equal ones compare equal."""
-
-    layers: tuple[tuple[int, int], ...]
-    activation: str
-    w_std: float
-    b_std: float
-
-    def __call__(self, theta, x):
-        hidden, (weight, bias) = self.hidden(theta, x)
-        return _dense(weight, bias, hidden, self.w_std, self.b_std)
-
-    def hidden(self, theta, x):
-        """Run all layers but the last; return what they give and the last layer's weight and bias."""
-        start, params = 0, []
-        for n_in, n_out in self.layers:
-            middle = start + n_out * n_in
-            params.append((theta[start:middle].reshape(n_out, n_in), theta[middle : middle + n_out]))
-            start = middle + n_out
-        for weight, bias in params[:-1]:
-            x = ACTIVATIONS[self.activation](_dense(weight, bias, x, self.w_std, self.b_std))
-        return x, params[-1]
-
-    @property
-    def size(self):
-        return sum(n_out * (n_in + 1) for n_in, n_out in self.layers)
-
-
 def mlp(
     *,
     inputs: int,
@@ -171,7 +125,7 @@ def mlp(
         The paper's s_w and s_b: fixed scales of weights and biases.
     """
     network = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
-    return Model(inputs, outputs, network.size, _StandardNormal(network.size), network)
+    return Model(inputs, outputs, network.size, StandardNormal(network.size), network)
 
 
 def affine(*, inputs: int, outputs: int) -> Model:
@@ -180,23 +134,8 @@ def affine(*, inputs: int, outputs: int) -> Model:
     The paper does not say how the affine model starts. Here weights are drawn with variance 1/N, so that outputs
     start of order one, and the bias is zero; ``jnp.zeros(model.size)`` is the zero start.
     """
-    function = _Affine(_checks.count("inputs", inputs), _checks.count("outputs", outputs))
+    function = Affine(_checks.count("inputs", inputs), _checks.count("outputs", outputs))
     return Model(inputs, outputs, outputs * (inputs + 1), function.sample, function)
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """The affine map and its start, as a value."""
-
-    inputs: int
-    outputs: int
-
-    def __call__(self, theta, x):
-        return x @ theta[: -self.outputs].reshape(self.outputs, self.inputs).T + theta[None, -self.outputs :]
-
-    def sample(self, key):
-        weight = jax.random.normal(key, (self.outputs * self.inputs,)) / jnp.sqrt(float(self.inputs))
-        return jnp.concatenate([weight, jnp.zeros(self.outputs)])
 
 
 def last_layer(
@@ -217,23 +156,9 @@ def last_layer(
     _checks.double_precision()
     whole = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
     body = _checks.array("theta", theta, (whole.size,))
-    head = _LastLayer(whole, body.astype(np.float64).tobytes())
-    size = outputs * (whole.layers[-1][0] + 1)
-    return Model(inputs, outputs, size, _StandardNormal(size), head)
-
-
-@dataclass(frozen=True)
-class _LastLayer:
-    """A network with a frozen body, whose numbers are part of its value."""
-
-    whole: _Perceptron
-    body: bytes
-
-    def __call__(self, head, x):
-        n_in, outputs = self.whole.layers[-1]
-        hidden, _ = self.whole.hidden(jnp.asarray(np.frombuffer(self.body), head.dtype), x)
-        weight, bias = head[:-outputs].reshape(outputs, n_in), head[-outputs:]
-        return _dense(weight, bias, hidden, self.whole.w_std, self.whole.b_std)
+    head = LastLayer(whole, body.astype(np.float64).tobytes())
+    size = outputs * (whole.sizes[-1][0] + 1)
+    return Model(inputs, outputs, size, StandardNormal(size), head)
 
 
 def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params: PyTree) -> tuple[Model, Array]:
@@ -275,27 +200,9 @@ def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params:
             at, given = jax.tree_util.keystr(place), getattr(leaf, "dtype", type(leaf).__name__)
             raise ValueError(f"params{at} must be a floating array, got {given}: close over what is not trained")
     numbers = [_checks.array("params", np.asarray(leaf, np.float64)) for leaf in leaves]
-    wrapped = _Wrapped(function, tree, tuple(each.shape for each in numbers))
+    wrapped = Wrapped(function, tree, tuple(each.shape for each in numbers))
     theta0 = jnp.concatenate([jnp.asarray(each).reshape(-1) for each in numbers])
     return Model(None, None, len(theta0), None, wrapped), theta0
-
-
-@dataclass(frozen=True)
-class _Wrapped:
-    """A function of a tree of parameters as one of a vector."""
-
-    function: Callable
-    structure: Any
-    shapes: tuple[tuple[int, ...], ...]
-
-    def tree(self, theta):
-        """Return the parameters (P,) in their own tree."""
-        cuts = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
-        parts = jnp.split(theta, cuts)
-        return self.structure.unflatten([part.reshape(shape) for part, shape in zip(parts, self.shapes)])
-
-    def __call__(self, theta, x):
-        return self.function(self.tree(theta), x)
 
 
 def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents params"]:
@@ -316,15 +223,11 @@ def starts(model: Model, agents: AgentData, theta0) -> Float[Array, "agents para
     return jnp.broadcast_to(jnp.asarray(theta), (agents.size, model.size))
 
 
-def _perceptron(inputs, widths, outputs, activation, w_std, b_std) -> _Perceptron:
+def _perceptron(inputs, widths, outputs, activation, w_std, b_std) -> Perceptron:
     """Check the arguments of :func:`mlp`."""
     if not isinstance(widths, Sequence) or isinstance(widths, str) or len(widths) == 0:
         raise ValueError(f"widths must be a sequence of one width or more, like (256,), got {widths!r}")
     named = [("inputs", inputs), *(("widths", width) for width in widths), ("outputs", outputs)]
-    layers = tuple(pairwise(_checks.count(name, value) for name, value in named))
+    sizes = tuple(pairwise(_checks.count(name, value) for name, value in named))
     _checks.choice("activation", activation, ACTIVATIONS)
-    return _Perceptron(layers, activation, _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std))
-
-
-def _dense(weight, bias, x, w_std, b_std):
-    return w_std / weight.shape[1] ** 0.5 * (x @ weight.T) + b_std * bias[None, :]
+    return Perceptron(sizes, activation, _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std))

@@ -1,0 +1,169 @@
+r"""The maps behind :mod:`peerflow.models`, as values: equal ones compare equal, so that JAX compiles them once.
+
+Those that are made of dense layers know their Jacobian without its P columns. With :math:`a_l` the input of layer l, its
+bias's one among it and scaled as in (1), and :math:`g_l` the derivative of the outputs in what the layer gives,
+
+.. math:: \frac{\partial f_m(x_i)}{\partial (\theta_l)_{ok}} = g_l[i, m, o]\; a_l[i, k], \qquad
+    \widehat K = \sum_l (a_l a_l^\top)_{ij}\, (g_l g_l^\top)_{im, jm'},
+
+so that the kernel costs products of activations, and of gradients in activations.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+ACTIVATIONS = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "erf": jax.scipy.special.erf,
+}
+
+
+class Layer(NamedTuple):
+    """The Jacobian in one layer's weights and biases, as a product."""
+
+    a: Float[Array, "n k"]
+    """What the layer's weights and biases are multiplied by."""
+    g: Float[Array, "n outputs o"]
+    """The derivative of the outputs in what the layer gives."""
+
+
+@dataclass(frozen=True)
+class StandardNormal:
+    """Draw this many standard normal numbers."""
+
+    size: int
+
+    def __call__(self, key):
+        return jax.random.normal(key, (self.size,))
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """The map (1)."""
+
+    sizes: tuple[tuple[int, int], ...]
+    """Of each layer, its inputs and its outputs."""
+    activation: str
+    w_std: float
+    b_std: float
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return sum(n_out * (n_in + 1) for n_in, n_out in self.sizes)
+
+    def __call__(self, theta, x):
+        hidden, head = self.hidden(theta, x)
+        return self.dense(head, hidden)
+
+    def hidden(self, theta, x):
+        """Run all layers but the last; return what they give and the last layer's weight and bias."""
+        *body, head = self.split(theta)
+        for layer in body:
+            x = ACTIVATIONS[self.activation](self.dense(layer, x))
+        return x, head
+
+    def split(self, theta) -> list[tuple[Array, Array]]:
+        """Return each layer's weight and bias."""
+        start, parts = 0, []
+        for n_in, n_out in self.sizes:
+            middle = start + n_out * n_in
+            parts.append((theta[start:middle].reshape(n_out, n_in), theta[middle : middle + n_out]))
+            start = middle + n_out
+        return parts
+
+    def dense(self, layer, x):
+        """Return what a layer gives, before the activation."""
+        weight, bias = layer
+        return self.w_std / weight.shape[1] ** 0.5 * (x @ weight.T) + self.b_std * bias[None, :]
+
+    def scaled(self, x):
+        """Return what a layer's weights and biases are multiplied by."""
+        return jnp.hstack([self.w_std / x.shape[1] ** 0.5 * x, jnp.full((len(x), 1), self.b_std, x.dtype)])
+
+    def layers(self, theta, x) -> list[Layer]:
+        """Return the Jacobian layer by layer."""
+        *body, head = self.split(theta)
+        inputs, slopes = [x], []
+        for layer in body:
+            before = self.dense(layer, x)
+            x, slope = jax.jvp(ACTIVATIONS[self.activation], (before,), (jnp.ones_like(before),))
+            inputs.append(x)
+            slopes.append(slope)
+        g = jnp.broadcast_to(jnp.eye(len(head[1]), dtype=x.dtype), (len(x), len(head[1]), len(head[1])))
+        found = [Layer(self.scaled(inputs[-1]), g)]
+        for at in range(len(body) - 1, -1, -1):
+            weight = (*body, head)[at + 1][0]
+            g = self.w_std / weight.shape[1] ** 0.5 * (g @ weight) * slopes[at][:, None, :]
+            found.append(Layer(self.scaled(inputs[at]), g))
+        return found[::-1]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The affine map (15) and its start."""
+
+    inputs: int
+    outputs: int
+
+    def __call__(self, theta, x):
+        return x @ theta[: -self.outputs].reshape(self.outputs, self.inputs).T + theta[None, -self.outputs :]
+
+    def sample(self, key):
+        """Draw weights of variance 1/N, and biases of zero."""
+        weight = jax.random.normal(key, (self.outputs * self.inputs,)) / jnp.sqrt(float(self.inputs))
+        return jnp.concatenate([weight, jnp.zeros(self.outputs)])
+
+    def layers(self, theta, x) -> list[Layer]:
+        """Return the Jacobian as that of one layer."""
+        g = jnp.broadcast_to(jnp.eye(self.outputs, dtype=x.dtype), (len(x), self.outputs, self.outputs))
+        return [Layer(jnp.hstack([x, jnp.ones((len(x), 1), x.dtype)]), g)]
+
+
+@dataclass(frozen=True)
+class LastLayer:
+    """A network with a frozen body, whose numbers are part of its value."""
+
+    whole: Perceptron
+    body: bytes
+
+    def __call__(self, head, x):
+        n_in, outputs = self.whole.sizes[-1]
+        layer = head[:-outputs].reshape(outputs, n_in), head[-outputs:]
+        return self.whole.dense(layer, self._hidden(x, head.dtype))
+
+    def layers(self, head, x) -> list[Layer]:
+        """Return the Jacobian as that of one layer."""
+        outputs = self.whole.sizes[-1][1]
+        g = jnp.broadcast_to(jnp.eye(outputs, dtype=x.dtype), (len(x), outputs, outputs))
+        return [Layer(self.whole.scaled(self._hidden(x, head.dtype)), g)]
+
+    def _hidden(self, x, dtype):
+        return self.whole.hidden(jnp.asarray(np.frombuffer(self.body), dtype), x)[0]
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A function of a tree of parameters as one of a vector."""
+
+    function: Callable
+    structure: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    def tree(self, theta):
+        """Return the parameters (P,) in their own tree."""
+        cuts = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = jnp.split(theta, cuts)
+        return self.structure.unflatten([part.reshape(shape) for part, shape in zip(parts, self.shapes)])
+
+    def __call__(self, theta, x):
+        return self.function(self.tree(theta), x)
