@@ -25,7 +25,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 from peerflow import data, kernels, mixing, models, objectives, stability  # noqa: E402
-from peerflow.flows import predict  # noqa: E402
+from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
 from peerflow.methods import ATC, CTA, DGD  # noqa: E402
 from peerflow.training import train  # noqa: E402
@@ -44,5 +44,6 @@ __all__ = [
     "objectives",
     "predict",
     "stability",
+    "sweep",
     "train",
 ]

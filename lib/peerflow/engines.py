@@ -124,7 +124,8 @@ def recursion(system: System, counts) -> Float[Array, "count agents rank"]:
     return np.asarray(_some(placed, jnp.asarray(np.diff(order, prepend=0))))[place]
 
 
-def _step(system, z):
+def step(system: System, z: Float[Array, "agents rank"]) -> Float[Array, "agents rank"]:
+    """Return the state after one step of the iteration."""
     return z + system.rate(z) + system.input()
 
 
@@ -132,7 +133,7 @@ def _step(system, z):
 def _every(system, steps):
     """Return all states up to this step; reverse differentiation needs them."""
     start = jnp.zeros(system.pull.shape)
-    after = jax.lax.scan(lambda z, _: (_step(system, z),) * 2, start, length=steps)[1]
+    after = jax.lax.scan(lambda z, _: (step(system, z),) * 2, start, length=steps)[1]
     return jnp.concatenate([start[None], after])
 
 
@@ -141,7 +142,7 @@ def _some(system, gaps):
     """Take gaps[0], then gaps[1], ... steps; return where each of them ends."""
 
     def advance(z, gap):
-        return (jax.lax.fori_loop(0, gap, lambda _, z: _step(system, z), z),) * 2
+        return (jax.lax.fori_loop(0, gap, lambda _, z: step(system, z), z),) * 2
 
     return jax.lax.scan(advance, jnp.zeros(system.pull.shape), gaps)[1]
 

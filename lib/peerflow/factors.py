@@ -1,8 +1,8 @@
 r"""How :mod:`peerflow.linearize` finds F with :math:`K = F F^\top`, however the kernel K is known.
 
-From the Jacobian: a randomized range finder. Products of :math:`J^\top` with a few Gaussian vectors at a time are
-orthogonalized, until what is left of the next ones shows that J has hardly anything outside of their span (Halko,
-Martinsson and Tropp 2011, algorithm 4.2).
+From the Jacobian: a randomized range finder. Products of :math:`J^\top` with random vectors are orthogonalized, a block
+at a time, until Gaussian vectors show that J has hardly anything outside of their span (Halko, Martinsson and Tropp
+2011, section 4).
 
 By products with :math:`K = JJ^\top` alone, where J would not fit: a block Krylov space Q is grown from Gaussian vectors,
 and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal :math:`V = J^\top Q (Q^\top K Q)^{-1/2}`,
@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 from jaxtyping import Float
 
 from peerflow import _checks
 from peerflow.models import Model
 
-# So many vectors at a time, the constant of the bound on an error that as many see, and what is safely above rounding:
-# orthogonal directions made of noise would not be orthogonal.
-_BLOCK, _CERTAIN, _NOISE = 32, 2 * (2 / np.pi) ** 0.5, 1e-13
+# So many vectors at a time, so many by which an error is seen, and the constant of the bound on it; what is safely above
+# rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are cheaper to multiply.
+_BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
 
 
 def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: float = 0.0):
@@ -50,20 +51,31 @@ def _range(J, relative, absolute):
     :math:`2\sqrt{2/\pi}\, e` with probability :math:`1 - 2^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
     """
     draw = np.random.default_rng(0)
+    probes = J.T @ draw.standard_normal((len(J), _PROBES))
+    scale = np.linalg.norm(probes, axis=0).max(initial=0.0)
     V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((len(J), 0)), 0.0
     while (left := min(J.shape) - V.shape[1]) > 0:
-        new = J.T @ draw.standard_normal((len(J), _BLOCK))
-        scale = np.linalg.norm(new, axis=0).max()
-        new -= V @ (V.T @ new)
-        residual = np.linalg.norm(new, axis=0).max()
-        if residual <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
+        missed = np.linalg.norm(probes - V @ (V.T @ probes), axis=0).max()
+        if missed <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
             break
+        new = _sketch(J, draw)
         # A small residual has lost digits; what these hide of V is taken off the second time.
-        new = np.linalg.qr(new)[0]
-        new = np.linalg.qr(new - V @ (V.T @ new))[0][:, :left]
-        V, F = np.hstack([V, new]), np.hstack([F, J @ new])
+        for _ in range(2 if V.size else 1):
+            new = np.linalg.qr(new - V @ (V.T @ new))[0]
+        V = np.hstack([V, new[:, :left]])
+        F = np.hstack([F, J @ new[:, :left]])
         largest = largest or np.linalg.norm(F, 2)
     return V, F
+
+
+def _sketch(J, draw):
+    """Return J^T times a block of random vectors: Gaussian ones of randomly signed sums of a few rows of J."""
+    groups = len(J) // _SUMMED
+    if groups < 2 * _BLOCK:
+        return J.T @ draw.standard_normal((len(J), _BLOCK))
+    place, signs = draw.permutation(len(J)) % groups, draw.choice([-1.0, 1.0], len(J))
+    summed = scipy.sparse.csr_array((signs, (place, np.arange(len(J)))), shape=(groups, len(J))) @ J
+    return summed.T @ draw.standard_normal((groups, _BLOCK))
 
 
 def from_products(product: Callable, size: int, relative: float, absolute: float = 0.0):
@@ -72,7 +84,7 @@ def from_products(product: Callable, size: int, relative: float, absolute: float
     ``product`` maps columns (size, b) to :math:`K = JJ^\top` times them. Nothing else is asked of K.
     """
     draw = np.random.default_rng(0)
-    probes, new = draw.standard_normal((size, _BLOCK)), draw.standard_normal((size, _BLOCK))
+    probes, new = draw.standard_normal((size, _PROBES)), draw.standard_normal((size, _PROBES))
     seen, largest = product(probes), 0.0
     Q, Y, core = np.zeros((size, 0)), np.zeros((size, 0)), np.zeros((0, 0))
     while (left := size - Q.shape[1]) > 0:

@@ -31,7 +31,7 @@ True
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -220,3 +220,62 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
     _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
     loss_function(loss, lin.agents.pooled()[1])
     return Dynamics(method, lin, _checks.positive("step_size", step_size), loss)
+
+
+def sweep(
+    methods: Sequence[Method], lin: Linearization, *, step_sizes, counts
+) -> Float[np.ndarray, "m s count agents"]:
+    """Return the losses that :func:`predict` gives after these numbers of steps, of every method with every step size.
+
+    All are computed at once, for the squared loss. Steps are taken one by one, so counts should be those of a training
+    run.
+
+    Parameters
+    ----------
+    methods
+        For as many agents as ``lin`` has; their mixing matrices are made dense.
+    step_sizes, counts
+        Step sizes (s,), and numbers of steps.
+
+    Raises
+    ------
+    ValueError
+        If a method is for another number of agents, there is none, a step size is not positive or counts are negative.
+    """
+    if len(methods) == 0:
+        raise ValueError("methods must hold at least one, got none")
+    step_sizes = _checks.array("step_sizes", step_sizes, ("step_sizes",))
+    for step_size in step_sizes:
+        for method in methods:
+            predict(method, lin, step_size=step_size)
+    order, place = np.unique(_checks.counts("counts", counts), return_inverse=True)
+    # The losses are squared norms of [F_q, r_q] times [z, 1]; an orthonormal factor does not change them.
+    rows = np.concatenate([lin.features, lin.residuals0[..., None]], axis=-1)
+    roots = np.linalg.qr(rows, mode="r") / np.sqrt(2 * lin.agents.counts)[:, None, None]
+    groups = {}
+    for at, method in enumerate(methods):
+        groups.setdefault((method.rule, method.objective), []).append(at)
+    losses = np.empty((len(methods), len(step_sizes), len(order), lin.agents.size))
+    for places in groups.values():
+        W = jnp.asarray(np.stack([methods[at].dense for at in places]))
+        unit = predict(methods[places[0]], lin, step_size=1.0)._system
+        arguments = unit, W, jnp.asarray(step_sizes, jnp.float64), roots, jnp.asarray(np.diff(order, prepend=0))
+        losses[places] = _swept(*arguments)
+    return losses[:, :, place]
+
+
+@jax.jit
+def _swept(unit, W, step_sizes, roots, gaps):
+    """Return the losses for every W and step size; the method of ``unit`` gives the rule alone."""
+
+    def one(W, step_size):
+        system = unit._replace(method=replace(unit.method, W=W), scale=step_size * unit.scale)
+
+        def advance(z, gap):
+            z = jax.lax.fori_loop(0, gap, lambda _, z: engines.step(system, z), z)
+            errors = (roots[..., :-1] @ z[..., None])[..., 0] + roots[..., -1]
+            return z, jnp.sum(errors**2, axis=-1)
+
+        return jax.lax.scan(advance, jnp.zeros(unit.pull.shape), gaps)[1]
+
+    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(W, step_sizes)
