@@ -121,9 +121,7 @@ class Notebook(IPyNbFile):
         self.title = self.path.relative_to(ROOT).as_posix()
         yield Rules.from_parent(self, name="rules")
         for number, cell in zip(numbers, cells, strict=True):
-            yield Cell.from_parent(
-                self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options
-            )
+            yield Cell.from_parent(self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options)
         yield Widgets.from_parent(self, name="widgets")
         for block in solutions.blocks(self.nb):
             # nbval compares a cell that was executed once.

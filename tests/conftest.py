@@ -7,8 +7,8 @@ import os
 
 for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_", "MPLBACKEND"))]:
     del os.environ[name]
-# An accelerator that JAX sees and cannot use gives a warning, in the first test that computes something; tests run beside
-# each other, and threads that compete for cores slow them down.
+# An accelerator that JAX sees and cannot use gives a warning, in the first test that computes something; tests run
+# beside each other, and threads that compete for cores slow them down.
 os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
 
 import jax  # noqa: E402

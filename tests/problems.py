@@ -65,7 +65,7 @@ class Problem:
 
     def literal(self, name, W, step_size, objective="local") -> tuple[np.ndarray, np.ndarray]:
         """Return A and u of (12a)-(12c) as printed, or for the local objective."""
-        f0, jacobians = zip(*map(self.linear, self.agents.x))
+        f0, jacobians = zip(*map(self.linear, self.agents.x), strict=True)
         gain = step_size / (SAMPLES * AGENTS) if objective == "global" else step_size / SAMPLES
         stacked = np.concatenate(f0).reshape(-1), self.agents.y.reshape(-1)
         return reference.flow(name, W, jacobians, *stacked, self.theta0, gain)

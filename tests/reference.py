@@ -36,7 +36,7 @@ def network(theta, x, *, sizes, activation, w_std, b_std):
             sums = []
             for neuron in range(n_out):
                 weights = theta[at + neuron * n_in : at + (neuron + 1) * n_in]
-                products = sum(weight * value for weight, value in zip(weights, values))
+                products = sum(weight * value for weight, value in zip(weights, values, strict=True))
                 sums.append(w_std / np.sqrt(n_in) * products + b_std * biases[neuron])
             values = sums if layer == len(sizes) - 2 else [act(z) for z in sums]
             at += n_in * n_out + n_out
@@ -105,7 +105,7 @@ def mean_loss(f, y):
 def affine_gradient(theta, x, slopes):
     """Return the affine model's gradient of a mean loss whose derivative in each output is ``slopes``."""
     total = np.zeros_like(theta)
-    for sample, slope in zip(x, slopes):
+    for sample, slope in zip(x, slopes, strict=True):
         total += np.concatenate([np.outer(slope, sample).reshape(-1), slope])
     return total / len(x)
 

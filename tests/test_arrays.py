@@ -14,9 +14,22 @@ import scipy.sparse
 
 import peerflow
 from peerflow import (
-    algorithms, compare, data, engines, flows, integrate, kernels, linearize, literal, mixing, models, modes, objectives, plots,
-    stability, training,
-)  # fmt: skip
+    compare,
+    data,
+    engines,
+    flows,
+    integrate,
+    kernels,
+    linearize,
+    literal,
+    mixing,
+    models,
+    modes,
+    objectives,
+    plots,
+    stability,
+    training,
+)
 from peerflow.algorithms import ATC
 
 # All numbers have few binary digits, so that every precision holds them exactly.

@@ -34,7 +34,10 @@ def expand(model=MODEL, agents=DATA, theta0=THETA0, **options):
     return linearize(model, agents, theta0, **options)
 
 
-def update(W=CYCLE, theta=np.ones((4, 2)), gradient=np.zeros_like, step_size=0.1):
+ONES = np.ones((4, 2))
+
+
+def update(W=CYCLE, theta=ONES, gradient=np.zeros_like, step_size=0.1):
     return DGD.update(W, theta, gradient, step_size)
 
 

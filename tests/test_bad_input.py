@@ -168,7 +168,10 @@ def test_seeds(seed, message):
     check(lambda: MODEL.init(seed), f"seed must be {message}")
 
 
-def frozen(theta=np.zeros(13), **options):
+ZEROS = np.zeros(13)
+
+
+def frozen(theta=ZEROS, **options):
     return models.last_layer(theta, **({"inputs": 2, "widths": (3,), "outputs": 1} | options))
 
 

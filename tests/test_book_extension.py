@@ -305,7 +305,7 @@ def test_a_remote_gives_an_address_or_none(tmp_path, remote, expected):
 def test_a_setting_that_is_no_address_is_an_error(tmp_path):
     from sphinx.errors import ConfigError
 
-    with pytest.raises(ConfigError, match="expected https://github.com/OWNER/NAME"):
+    with pytest.raises(ConfigError, match=r"expected https://github\.com/OWNER/NAME"):
         address.repository("github.com/owner", tmp_path)
 
 

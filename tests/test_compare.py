@@ -115,7 +115,7 @@ def test_bad_input(lin, W, comparison):
         largest_errors(still, dynamics.after([0]))
     with pytest.raises(ValueError, match="lin must be of type Linearization, got Model"):
         compare(DGD, lin.model, W, step_size=0.5, steps=STEPS)
-    with pytest.raises(ValueError, match="steps must be a whole number, got 2.5"):
+    with pytest.raises(ValueError, match=r"steps must be a whole number, got 2\.5"):
         compare(DGD, lin, W, step_size=0.5, steps=2.5)
     for table, empty in ((error_table, {}), (range_table, {}), (range_table, {"path": []})):
         with pytest.raises(ValueError, match="at least one"):
@@ -128,7 +128,7 @@ def test_a_loss_of_zero_has_no_relative_error(lin, comparison):
     run = comparison.run
     zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.model, run.agents, run.loss)
     with pytest.raises(ValueError, match="above zero"):
-        Comparison(zero, comparison.flow, comparison.exact).errors
+        _ = Comparison(zero, comparison.flow, comparison.exact).errors
 
 
 def test_movement_by_rounding_is_no_movement(W):

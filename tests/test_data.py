@@ -98,7 +98,7 @@ def test_a_changed_mnist_file_is_noticed(tmp_path, monkeypatch):
     changed = tmp_path / "changed.npz"
     np.savez(changed, images=images, labels=labels)
     monkeypatch.setattr(data, "_MNIST", changed)
-    with pytest.raises(ValueError, match="changed.npz is damaged: reinstall peerflow"):
+    with pytest.raises(ValueError, match=r"changed\.npz is damaged: reinstall peerflow"):
         mnist_zeros_ones(agents=1, samples=1)
 
 

@@ -35,7 +35,10 @@ def project() -> dict:
 def requirements() -> list[str]:
     """Return what the project and its groups ask for."""
     tables = project()
-    return tables["project"]["dependencies"] + sum(tables["dependency-groups"].values(), [])
+    return [
+        *tables["project"]["dependencies"],
+        *(line for group in tables["dependency-groups"].values() for line in group),
+    ]
 
 
 def on(python: str) -> dict[str, str]:

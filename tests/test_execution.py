@@ -8,8 +8,8 @@ import numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-import execution  # noqa: E402
-from kept import Result  # noqa: E402
+import execution
+from kept import Result
 
 
 def result(seconds, *news, at="2026-01-02 03:04"):

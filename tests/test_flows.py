@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import reference
 from problems import (
-    AGENTS, COMPLETE, CYCLE, MATRICES, RING, STAR, affine, agent_data, assert_close, moons, network,
+    AGENTS,
+    COMPLETE,
+    CYCLE,
+    MATRICES,
+    RING,
+    STAR,
+    affine,
+    agent_data,
+    assert_close,
+    moons,
+    network,
 )  # fmt: skip
 
 from peerflow import flows, models, modes

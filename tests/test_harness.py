@@ -45,7 +45,8 @@ box
 SOURCES = {
     "numbers": 'print("loss 0.2625 after 17 steps")',
     "figure": FIGURE,
-    "table": "from IPython.display import Markdown, HTML, Math\nMarkdown('| graph | error |\\n|:--|--:|\\n| star | 4.9e-04 |')",
+    "table": "from IPython.display import Markdown, HTML, Math\n"
+    "Markdown('| graph | error |\\n|:--|--:|\\n| star | 4.9e-04 |')",
     "html": "HTML('<table><tr><td>star</td><td>1.2345678</td></tr></table>')",
     "latex": r"Math(r'\lambda_2 = 0.667, \quad 4.9 \times 10^{-4}')",
     "glue": "from myst_nb import glue\nglue('start', '0.2625', display=False)",
@@ -86,7 +87,7 @@ def run(folder: Path, *command, before=(), **settings):
 
 
 def check(folder: Path, *options, **settings):
-    """Hold a project's notebooks to their stored outputs, as ``make test`` does, without the plugins that it needs not."""
+    """Hold a project's notebooks to their stored outputs, as ``make test`` does, without plugins it needs not."""
     command = ("-m", "pytest", "-p", "nbval.plugin", "--nbval", "book", "--color=no", *options)
     return run(folder, *command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **settings)
 

@@ -94,7 +94,9 @@ def test_a_folder_that_cannot_be_written_fails_nothing(executed, tmp_path):
 WARNS = """\
 import warnings
 import pytest
-@pytest.mark.parametrize("module", ["peerflow.flows", "test_flows", "harness.text", "_pytest.config", "IPython.core", "other"])
+@pytest.mark.parametrize(
+    "module", ["peerflow.flows", "test_flows", "harness.text", "_pytest.config", "IPython.core", "other"]
+)
 @pytest.mark.parametrize("category", [UserWarning, RuntimeWarning, DeprecationWarning, FutureWarning])
 def test_warns(module, category):
     warnings.warn_explicit("beware", category, "file.py", 1, module=module)

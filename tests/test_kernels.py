@@ -205,7 +205,7 @@ def test_single_precision_and_integers_become_double(x):
 
 
 @pytest.mark.parametrize(
-    "call, match",
+    ("call", "match"),
     [
         (lambda: kernels.infinite_width([[1.0, np.nan]]), "x must be finite"),
         (lambda: kernels.infinite_width([1.0, 2.0]), "x must have shape"),

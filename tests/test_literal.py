@@ -65,7 +65,7 @@ def test_A_and_u_are_the_derivative_and_the_value_at_zero_of_the_linearised_flow
 
 def test_parts(model, agents, starts):
     got = flow_equation(DGD, model, agents, SKEWED, starts, step_size=STEP)
-    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x)]
+    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x, strict=True)]
     np.testing.assert_allclose(got.outputs0, np.concatenate(outputs), rtol=1e-14)
     P = model.size
     h = 1e-6

@@ -1,5 +1,7 @@
 """Models against (1) and (15) written out, and the statistics of their starts."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def test_mlp_is_equation_1_layer_by_layer(activation, widths, rng):
     model = mlp(inputs=3, widths=widths, outputs=2, activation=activation, w_std=1.7, b_std=0.3)
     theta, x = rng.normal(size=model.size), rng.normal(size=(4, 3))
     sizes = (3, *widths, 2)
-    assert model.size == sum(m * (n + 1) for n, m in zip(sizes, sizes[1:]))
+    assert model.size == sum(m * (n + 1) for n, m in itertools.pairwise(sizes))
     expected = reference.network(theta, x, sizes=sizes, activation=activation, w_std=1.7, b_std=0.3)
     assert_close(model.apply(theta, x), expected, tolerance=1e-14)
 

@@ -16,12 +16,14 @@ def test_the_global_objective_is_q_times_flatter(objective, scale):
 
 def test_squared_error_is_half_the_squared_norm(rng):
     f, y = rng.normal(size=(2, 4, 3))
-    assert_close(squared_error(f, y), [sum((a - b) ** 2 for a, b in zip(*pair)) / 2 for pair in zip(f, y)])
+    assert_close(
+        squared_error(f, y), [sum((f[i, k] - y[i, k]) ** 2 for k in range(f.shape[1])) / 2 for i in range(len(f))]
+    )
 
 
 def test_cross_entropy_is_minus_the_log_probability_of_the_class(rng):
     f, y = rng.normal(size=(4, 3)), np.eye(3)[[0, 2, 1, 2]]
-    expected = [-math.log(math.exp(row[c]) / sum(map(math.exp, row))) for row, c in zip(f, [0, 2, 1, 2])]
+    expected = [-math.log(math.exp(row[c]) / sum(map(math.exp, row))) for row, c in zip(f, [0, 2, 1, 2], strict=True)]
     assert_close(cross_entropy(f, y), expected)
 
 

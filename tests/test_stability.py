@@ -95,7 +95,7 @@ def mixing_matrices(draw):
     if kind == "permutations":
         orders = draw(st.lists(st.permutations(range(4)), min_size=2, max_size=3))
         weights = np.array([1 - link * (len(orders) - 1), *[link] * (len(orders) - 1)])
-        return sum(weight * np.eye(4)[order] for weight, order in zip(weights, orders))
+        return sum(weight * np.eye(4)[order] for weight, order in zip(weights, orders, strict=True))
     W = joined(link, draw(st.sampled_from([np.full((3, 3), 1 / 3), CYCLE, STAR, (np.eye(2) + SWAP) / 2])))
     return W if kind == "groups" else (np.eye(len(W)) + W) / 2
 

@@ -26,7 +26,7 @@ _OTHERS += ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTH
 def main():
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         found = ".".join(map(str, sys.version_info[:3]))
-        return "peerflow needs Python 3.11 to 3.13, and %s is %s: try make PYTHON=python3.12" % (sys.executable, found)
+        return f"peerflow needs Python 3.11 to 3.13, and {sys.executable} is {found}: try make PYTHON=python3.12"
     (ROOT / "_build").mkdir(exist_ok=True)
     with open(ROOT / "_build" / "environment.lock", "w") as lock:
         # A second make waits, and then finds it made.

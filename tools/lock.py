@@ -24,9 +24,9 @@ dependencies:
 def main() -> int:
     groups = [option for group in ("book", "test", "build") for option in ("--group", group)]
     options = "--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url"
+    options += " --no-annotate --no-header --output-file requirements.lock"
     subprocess.run(
-        ["uv", "pip", "compile", "--quiet", "pyproject.toml", *groups, *options.split()]
-        + ["--no-annotate", "--no-header", "--output-file", "requirements.lock"],
+        ["uv", "pip", "compile", "--quiet", "pyproject.toml", *groups, *options.split()],
         cwd=ROOT,
         check=True,
     )

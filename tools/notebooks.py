@@ -10,6 +10,7 @@ With BUILD, a folder, executed notebooks are kept there: those that are unchange
 execution in FOLDER then tells about this run, and BUILD/moved.txt says in a line what moved.
 """
 
+import contextlib
 import copy
 import os
 import shutil
@@ -156,7 +157,7 @@ class Run:
         self.stopped_by, self._home = None, None
 
     def stop(self, number, frame) -> None:
-        """Take a signal; whoever waits looks for it. An exception could be raised anywhere, even where it is ignored."""
+        """Take a signal; whoever waits looks for it. An exception could be raised anywhere, even where none counts."""
         self.stopped_by = number
 
     def execute(self) -> None:
@@ -242,10 +243,8 @@ def _kill(client) -> bool:
     provisioner = getattr(client.km, "provisioner", None)
     if getattr(provisioner, "pid", None) is None:
         return False
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(provisioner.pid, signal.SIGKILL)  # a kernel leads a group of its own
-    except ProcessLookupError:
-        pass
     return True
 
 

@@ -38,7 +38,7 @@ class Comparison:
             for where, some, others in (("stored", old, new_kinds), ("new", fresh, kinds)):
                 yield from (f"only {where}: {found}" for found in _surplus(some, others))
             return
-        for one, other in zip(old, fresh):
+        for one, other in zip(old, fresh, strict=True):
             for key in sorted((one.keys() | other.keys()) - _IGNORED):
                 if key == "data":
                     yield from self._data(one["data"], other["data"])
@@ -65,7 +65,7 @@ class Comparison:
         elif isinstance(stored, list) and isinstance(new, list):
             if len(stored) != len(new):
                 yield f"{path}: {len(stored)} entries stored, {len(new)} new"
-            for place, (one, other) in enumerate(zip(stored, new)):
+            for place, (one, other) in enumerate(zip(stored, new, strict=False)):
                 yield from self.values(f"{path}[{place}]", one, other)
         elif isinstance(stored, float) and isinstance(new, float):
             if not text.numbers_agree(stored, new, self.tolerance):
@@ -84,7 +84,7 @@ class Comparison:
         if len(old) != len(fresh):
             yield f"{path}: pictures: {len(old) // 2} stored, {len(fresh) // 2} new"
             return
-        for place, (one, other) in enumerate(zip(old, fresh)):
+        for place, (one, other) in enumerate(zip(old, fresh, strict=True)):
             if place % 2:
                 yield from self.encoded(path, one, other)
             else:

@@ -48,7 +48,7 @@ def distance(stored: bytes, new: bytes) -> float:
     squared = np.square(old - fresh).mean(axis=2)
     edges = [np.arange(0, size, _SQUARE) for size in squared.shape]
     sums = np.add.reduceat(np.add.reduceat(squared, edges[0], axis=0), edges[1], axis=1)
-    heights, widths = (np.diff(edge, append=size) for edge, size in zip(edges, squared.shape))
+    heights, widths = (np.diff(edge, append=size) for edge, size in zip(edges, squared.shape, strict=True))
     return float(np.sqrt(sums / np.outer(heights, widths)).max())
 
 

@@ -5,6 +5,7 @@ messages to the second, so that tests compare the very thing that ``make noteboo
 """
 
 import atexit
+import contextlib
 import copy
 import os
 import shutil
@@ -94,10 +95,8 @@ def fix_environment() -> Path:
 def _find_fonts(home):
     """Let matplotlib list the fonts before a notebook runs: a list that takes long is a warning among the outputs."""
     kept, used = ROOT / "_build" / f"matplotlib-{version('matplotlib')}", home / "matplotlib"
-    try:
+    with contextlib.suppress(OSError):  # nothing can be written here
         kept.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass  # nothing can be written here
     if os.access(kept, os.W_OK):
         used.symlink_to(kept)
     else:

@@ -2,10 +2,10 @@
 
 A number with a point or an exponent is real; it agrees if it is within the tolerance and printed in the same form:
 with as many decimals, an exponent or none, a plus or none. Only the reprs of two floats may differ in form, if one has
-15 digits or more: such a length is noise. At the default tolerance of 1e-6 two numbers of five digits or fewer therefore
-agree only if they show the same digits. A number without point and exponent counts something: it must be the same,
-whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word. An exponent has a sign, as Python
-prints it: the colour ``#0e7490`` is no number, which would be zero, but a count and a word.
+15 digits or more: such a length is noise. At the default tolerance of 1e-6 two numbers of five digits or fewer
+therefore agree only if they show the same digits. A number without point and exponent counts something: it must be
+the same, whatever the tolerance. Digits inside a word, as in ``x1``, are part of the word. An exponent has a sign, as
+Python prints it: the colour ``#0e7490`` is no number, which would be zero, but a count and a word.
 """
 
 import math
@@ -59,7 +59,7 @@ def tolerance_problem(metadata) -> str | None:
 def differences(stored: str, new: str, tolerance: Tolerance) -> Iterator[str]:
     """Yield what differs between two texts, line by line; nothing if they agree."""
     old_lines, new_lines = stored.splitlines(keepends=True), new.splitlines(keepends=True)
-    for old, fresh in zip(old_lines, new_lines):
+    for old, fresh in zip(old_lines, new_lines, strict=False):
         if old != fresh:
             yield from _line(old, fresh, tolerance)
     if len(old_lines) != len(new_lines):
@@ -82,11 +82,11 @@ def number_difference(stored, new, tolerance: Tolerance) -> str:
 def _line(stored, new, tolerance):
     old_tokens, new_tokens = _NUMBER.split(stored), _NUMBER.split(new)
     if old_tokens[::2] != new_tokens[::2]:
-        at = next((i for i, (a, b) in enumerate(zip(stored, new)) if a != b), min(len(stored), len(new)))
+        at = next((i for i, (a, b) in enumerate(zip(stored, new, strict=False)) if a != b), min(len(stored), len(new)))
         yield f"{_around(stored, at)!r} stored, {_around(new, at)!r} new"
         return
     at = 0
-    for place, (old, fresh) in enumerate(zip(old_tokens, new_tokens)):
+    for place, (old, fresh) in enumerate(zip(old_tokens, new_tokens, strict=True)):
         if place % 2 and (found := _token_difference(old, fresh, tolerance)):
             yield f"{found}, in {_around(stored, at)!r}"
         at += len(old)

@@ -80,7 +80,7 @@ def _buffers(place, stored, new, comparison):
     if paths != new_paths:
         yield f"{place}: binary values {paths} stored, {new_paths} new"
         return
-    for one, other in zip(old, fresh):
+    for one, other in zip(old, fresh, strict=True):
         path = f"{place}{_path(one)}"
         yield from comparison.values(path, _without(one, "data"), _without(other, "data"))
         yield from comparison.encoded(path, one["data"], other["data"])

@@ -2,8 +2,8 @@
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
 `chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
-repository's address whatever needs it, `head` fills the heads of pages, `thebe` keeps out what nothing uses, and `checks`
-says what a page lacks.
+repository's address whatever needs it, `head` fills the heads of pages, `thebe` keeps out what nothing uses, and
+`checks` says what a page lacks.
 """
 
 from peerbook import address, chapters, checks, equations, head, references, tables, thebe

@@ -2,8 +2,8 @@
 
 ``harness.record`` lets Jupyter start this file as the kernel ``python3``, with the interpreter that asks for it. What a
 reader has set must not change an output: variables, profiles, styles and start-up files in a home, IPython's settings
-for a whole machine. A list of what to take away would miss the next of that kind. So this file first replaces itself by a
-Python that is given the variables below and no others, in a home that was made for it; and then runs IPython's kernel
+for a whole machine. A list of what to take away would miss the next of that kind. So this file first replaces itself by
+a Python that is given the variables below and no others, in a home that was made for it; and then runs IPython's kernel
 with the settings below and no others.
 """
 
