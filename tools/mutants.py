@@ -74,7 +74,7 @@ def read(path: Path) -> list[Mutant]:
         given = set(entry)
         if not given >= _KEYS or given - _KEYS - _MORE:
             raise ValueError(f"a mutant has the keys {sorted(given)}: {entry.get('what')}")
-        mutant = Mutant(**{key: tuple(value) if key == "notebooks" else value for key, value in entry.items()})
+        mutant = Mutant(**{**entry, "notebooks": tuple(entry.get("notebooks", ()))})
         if sum(map(bool, (mutant.notebooks, mutant.unseen, mutant.equivalent))) != 1:
             raise ValueError(f"{mutant.file}, {mutant.what}: name notebooks, or say why it is unseen or equivalent")
         found = (ROOT / "lib" / "peerflow" / mutant.file).read_text().count(mutant.old)

@@ -191,9 +191,9 @@ class Run:
             print(f"{self._count()} {self._name(path)} FAILED\n{error}", flush=True)
 
     def _one(self, path):
-        file = self.kept and self.kept.file(path)
+        file = self.kept.file(path) if self.kept else None
         result = Result(*update(path))
-        if file:
+        if self.kept and file:
             self.kept.save(file, path, result)
         return result
 
@@ -240,11 +240,11 @@ def _end_kernels():
 
 
 def _kill(client) -> bool:
-    provisioner = getattr(client.km, "provisioner", None)
-    if getattr(provisioner, "pid", None) is None:
+    pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
+    if pid is None:
         return False
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(provisioner.pid, signal.SIGKILL)  # a kernel leads a group of its own
+        os.killpg(pid, signal.SIGKILL)  # a kernel leads a group of its own
     return True
 
 

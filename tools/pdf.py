@@ -10,6 +10,7 @@ import posixpath
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -40,11 +41,11 @@ def parts():
 def chapter(folder, page, pages):
     """The article of one page, its anchors made unique in the book and its links turned to them."""
     soup = BeautifulSoup((folder / f"{page}.html").read_text(), "html.parser")
-    article = soup.find("article")
+    article = soup.select("article")[0]
     for tag in article.select("script, a.headerlink, button, details.hide > summary"):
         tag.decompose()
     for details in article.find_all("details"):
-        if "hide" in details.get("class", []):
+        if "hide" in details.get_attribute_list("class"):
             details.unwrap()  # code that the pages fold
         else:
             details["open"] = ""
@@ -80,8 +81,8 @@ def _resource(folder, page, path):
 def head(folder, page):
     """What the pages load and need on paper too: their styles and MathJax."""
     soup = BeautifulSoup((folder / f"{page}.html").read_text(), "html.parser")
-    kept = soup.head.find_all("link", rel="stylesheet")
-    kept += [s for s in soup.head.find_all("script") if "mathjax" in s.get("src", "") or "window.MathJax" in s.text]
+    kept = soup.select("head link[rel~=stylesheet]")
+    kept += [s for s in soup.select("head script") if "mathjax" in str(s.get("src")) or "window.MathJax" in s.text]
     for tag in kept:
         for attribute in {"src", "href"} & set(tag.attrs):
             tag[attribute] = _resource(folder, page, tag[attribute])
@@ -92,7 +93,7 @@ def title_page(folder, root):
     """Title, author, date, and the book's address where it has one."""
     canonical = BeautifulSoup((folder / f"{root}.html").read_text(), "html.parser").find("link", rel="canonical")
     lines = [config()["author"], _date()]
-    address = html.escape(canonical["href"]) if canonical else ""
+    address = html.escape(str(canonical["href"])) if canonical else ""
     link = f'<p><a href="{address}">{address}</a></p>' if address else ""
     text = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
     logo = _resource(folder, "", f"_static/{Path(config()['logo']).name}")
@@ -170,11 +171,11 @@ def print_pdf(source, target):
         page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise.then(() => document.fonts.ready).then(() => null)")
         page.evaluate(SHRINK)
-        options = {"prefer_css_page_size": True, "print_background": True, "tagged": True}
-        options |= {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOTER}
-        page.pdf(path=target, **options)
+        write = partial(page.pdf, path=target, prefer_css_page_size=True, print_background=True, tagged=True)
+        write = partial(write, display_header_footer=True, header_template="<span></span>", footer_template=FOOTER)
+        write()
         page.evaluate(FILL, starts(target))
-        page.pdf(path=target, **options)
+        write()
         titles = page.evaluate(TITLES)
         browser.close()
     return titles
@@ -183,9 +184,8 @@ def print_pdf(source, target):
 def starts(target):
     """The number of the page on which each chapter begins."""
     reader = PdfReader(target)
-    places = {
-        name.lstrip("/"): reader.get_destination_page_number(d) + 1 for name, d in reader.named_destinations.items()
-    }
+    numbers = {name: reader.get_destination_page_number(place) for name, place in reader.named_destinations.items()}
+    places = {name.lstrip("/"): number + 1 for name, number in numbers.items() if number is not None}
     return {page: places[page] for _, pages in parts() for page in pages}
 
 

@@ -55,7 +55,7 @@ def distance(stored: bytes, new: bytes) -> float:
 def reduced(png: bytes) -> bytes:
     """Return the picture with fewer colours, if that makes it smaller and hardly changes it; if not, as it is."""
     picture = Image.open(io.BytesIO(png))
-    if picture.convert("RGBA").getextrema()[3] != (255, 255):  # something shines through
+    if picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):  # something shines through
         return png
     for reduction in _REDUCTIONS:
         file = io.BytesIO()

@@ -70,11 +70,12 @@ def printed(outputs: list) -> str:
 
 def differences(block: Block, new: str, tolerance: Tolerance) -> Iterator[str]:
     """Yield how what a block shows differs from what it prints."""
-    if block.shown is None and new:
-        yield f"prints {_start(new)}, and no ```text block below it shows that: make notebooks writes it"
-    elif block.shown is not None and not new:
+    if block.shown is None:
+        if new:
+            yield f"prints {_start(new)}, and no ```text block below it shows that: make notebooks writes it"
+    elif not new:
         yield f"shows {_start(block.shown)}, and prints nothing"
-    elif new:
+    else:
         yield from text.differences(block.shown, new, tolerance)
 
 

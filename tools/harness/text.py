@@ -106,10 +106,16 @@ def _same_form(stored, new):
     reprs = all(token == repr(float(token)) for token in both)
     if reprs and max(len(Decimal(token).as_tuple().digits) for token in both) >= _NOISY_DIGITS:
         return True
-    (sign, decimals, exponent), (new_sign, new_decimals, new_exponent) = (_FORM.match(token).groups() for token in both)
+    (sign, decimals, exponent), (new_sign, new_decimals, new_exponent) = map(_form, both)
     # What is zero but for rounding has either sign.
     plus = {sign, new_sign} == {"", "+"}
     return not plus and (len(decimals), exponent) == (len(new_decimals), new_exponent)
+
+
+def _form(token):
+    found = _FORM.match(token)
+    assert found, f"{token} is no number"
+    return found.groups()
 
 
 def _is_real(token):

@@ -36,7 +36,7 @@ def rename(notebook) -> dict[str, str]:
         view["model_id"] = names.get(view["model_id"], "missing")
     if found:
         stored = notebook.metadata["widgets"][STATE]
-        stored["state"] = {names[one]: _renamed(found[one], names) for one in sorted(found, key=names.get)}
+        stored["state"] = {names[one]: _renamed(found[one], names) for one in sorted(found, key=names.__getitem__)}
     return cells
 
 
