@@ -1,9 +1,10 @@
 """With JAX's 64-bit mode turned off after the import, what would silently lose digits says so instead."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
-from jax.experimental import disable_x64
 from problems import CYCLE, affine, network
 
 from peerflow import kernels, models, objectives
@@ -14,6 +15,11 @@ from peerflow.integrate import integrate, iterate
 from peerflow.linearize import linearize
 from peerflow.literal import flow_equation
 from peerflow.training import train
+
+if hasattr(jax, "enable_x64"):
+    disable_x64 = partial(jax.enable_x64, False)
+else:  # before JAX 0.8
+    from jax.experimental import disable_x64
 
 PROBLEM = affine()
 MODEL, AGENTS, THETA0, X = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0, PROBLEM.agents.x[0]
