@@ -12,7 +12,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html pdf serve lab test notebooks determinism mutants lock clean
+.PHONY: help environment book html pdf serve lab test lint format notebooks newest determinism mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -57,10 +57,21 @@ lab: environment  ## open JupyterLab on the book
 test: environment  ## library tests, every notebook against its stored outputs, the book without warnings
 	$(call alone,$(TEST))
 	$(call stage,$(TEST))
+	$(call timed,lint,$(BIN)/python tools/lint.py,If it is the format or the order of imports: make format.)
 	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests --ignore=tests/browser,Each failure is shown above.)
 	$(call timed,notebooks,$(nbval),If the change is meant: make notebooks.)
 	$(call timed,pages,$(call render,$(TEST),$(TEST)),Each warning above names its file and line.)
 	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest -n 2 tests/browser,Each fault names its page and the width.)
+
+lint: environment  ## the format, the habits and the types of the Python files
+	$(call timed,lint,$(BIN)/python tools/lint.py,If it is the format or the order of imports: make format.)
+
+format: environment  ## let ruff format the Python files and put their imports in order
+	$(BIN)/python tools/lint.py --fix
+
+newest: ## the library tests with the newest version of every package but neural-tangents, in .venv-newest
+	@$(PYTHON) tools/newest.py
+	.venv-newest/bin/python -m pytest -n 2 $(library_tests)
 
 notebooks: environment  ## execute every notebook in place, and say which stored outputs moved
 	$(call alone,_build/notebooks)
@@ -82,6 +93,10 @@ clean: ## remove everything that was built, but not .venv
 
 # What kernels are given beside or instead of the settings in tools/kernels.
 TWO_THREADS = OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 XLA_FLAGS=
+
+# The rest of the tests is of the book and of what makes it.
+library_tests = lib $(filter-out $(BOOK_TESTS:%=tests/test_%.py),$(wildcard tests/test_*.py))
+BOOK_TESTS := badge book_extension cover environment execution harness% map pages pdf words
 
 # Every notebook is re-executed and held to its stored outputs: see book/conftest.py.
 nbval = $(BIN)/python -m pytest -n 2 --nbval book

@@ -232,7 +232,7 @@ def test_settings_for_pip_do_not_put_packages_elsewhere(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_USER", "1")
     theirs = subprocess.run(install, capture_output=True, text=True)
     monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
-    ours = subprocess.run(install, env=environment._variables(), capture_output=True, text=True)
+    ours = subprocess.run(install, env=environment.variables(), capture_output=True, text=True)
     assert theirs.returncode != 0 and "--user" in theirs.stderr
     assert ours.returncode == 0, ours.stderr
 
@@ -243,7 +243,7 @@ def test_a_python_that_is_missing_or_too_old_is_named(monkeypatch):
     assert line == "there is no python3.99 here: name a Python 3.11 to 3.13, as in make PYTHON=python3.12"
     assert done.returncode != 0 and "not found" not in rest
     monkeypatch.setattr(sys, "version_info", (3, 10, 4))
-    assert environment.main().startswith("peerflow needs Python 3.11 to 3.13, and ")
+    assert environment.main().startswith("this book needs Python 3.11 to 3.13, and ")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path):

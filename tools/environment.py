@@ -26,7 +26,7 @@ _OTHERS += ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTH
 def main():
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         found = ".".join(map(str, sys.version_info[:3]))
-        return f"peerflow needs Python 3.11 to 3.13, and {sys.executable} is {found}: try make PYTHON=python3.12"
+        return f"this book needs Python 3.11 to 3.13, and {sys.executable} is {found}: try make PYTHON=python3.12"
     (ROOT / "_build").mkdir(exist_ok=True)
     with open(ROOT / "_build" / "environment.lock", "w") as lock:
         # A second make waits, and then finds it made.
@@ -41,7 +41,7 @@ def _make():
         shutil.rmtree(str(VENV))
     print("making .venv from requirements.lock; this takes a minute or two", flush=True)
     start = time.monotonic()
-    if not VENV.exists() and subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=_variables()):
+    if not VENV.exists() and subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=variables()):
         shutil.rmtree(str(VENV), ignore_errors=True)
         return "no virtual environment could be made: install Python's venv module"
     # What is interrupted from here on is made anew next time.
@@ -53,7 +53,7 @@ def _make():
         ["--require-hashes", "--requirement", "requirements.lock"],
         ["--no-build-isolation", "--editable", "."],
     ):
-        if subprocess.call(install + what, cwd=str(ROOT), env=_variables()):
+        if subprocess.call(install + what, cwd=str(ROOT), env=variables()):
             return "the environment could not be made. Is the package index reachable? Run make again to go on."
     READY.write_text(_digest())
     print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
@@ -77,7 +77,8 @@ def _digest():
     return hashlib.sha256(named).hexdigest() + "\n"
 
 
-def _variables():
+def variables():
+    """Return the environment for pip, without what would put the packages elsewhere."""
     kept = {name: value for name, value in os.environ.items() if name not in _OTHERS}
     return {**kept, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 

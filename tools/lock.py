@@ -7,6 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Installed from the lock by postBuild: its own requirements name TensorFlow, which pip would install.
 WITHOUT_DEPENDENCIES = "neural-tangents"
+# What the lock holds beside the core: of the dependency groups `bench` is left out.
+EXTRAS, GROUPS = ("book", "ntk"), ("book", "test", "pages", "lint", "build")
 HEADER = """\
 # Written by `make lock` from requirements.lock: the same versions, for conda and Binder.
 #     conda env create -f environment.yml && conda activate peerflow && ./postBuild
@@ -22,7 +24,8 @@ dependencies:
 
 
 def main() -> int:
-    groups = [option for group in ("book", "test", "build") for option in ("--group", group)]
+    groups = [option for extra in EXTRAS for option in ("--extra", extra)]
+    groups += [option for group in GROUPS for option in ("--group", group)]
     options = "--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url"
     options += " --no-annotate --no-header --output-file requirements.lock"
     subprocess.run(
