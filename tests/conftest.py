@@ -40,5 +40,5 @@ def problem(request) -> Problem:
 
 
 @pytest.fixture(params=["DGD", "ATC", "CTA"])
-def algorithm(request):
-    return reference.ALGORITHMS[request.param]
+def rule(request):
+    return reference.RULES[request.param]

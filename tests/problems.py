@@ -76,6 +76,13 @@ def agent_data(inputs=INPUTS, outputs=1, *, agents=AGENTS, samples=SAMPLES, seed
     return AgentData(rng.normal(size=(agents, samples, inputs)), rng.normal(size=(agents, samples, outputs)))
 
 
+def unequal_data(inputs=INPUTS, outputs=1, *, counts=(3, 1, 5, 2), weigh="agents", seed=0) -> AgentData:
+    """Return agents with different numbers of samples."""
+    rng = np.random.default_rng(seed)
+    xs, ys = ([rng.normal(size=(count, size)) for count in counts] for size in (inputs, outputs))
+    return AgentData(xs, ys, weigh=weigh)
+
+
 def affine(outputs=1) -> Problem:
     model = models.affine(inputs=INPUTS, outputs=outputs)
     theta0 = np.random.default_rng(1).normal(size=model.size)

@@ -1,15 +1,15 @@
 """The paper's equations as printed, in plain numpy with the full stacked parameters: slow, literal, independent.
 
-Nothing here calls the library but for the three algorithms' names.
+Nothing here calls the library but for the three rules' names.
 """
 
 import numpy as np
 import scipy.linalg
 import scipy.special
 
-from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.methods import ATC, CTA, DGD
 
-ALGORITHMS = {"DGD": DGD, "ATC": ATC, "CTA": CTA}
+RULES = {"DGD": DGD, "ATC": ATC, "CTA": CTA}
 
 
 def affine(theta, x, *, outputs):
