@@ -6,9 +6,9 @@ import pytest
 from problems import CYCLE, affine, agent_data
 from rejection import INF, NAN, check, rejects, with_entry
 
-from peerflow.algorithms import DGD
+from peerflow.methods import ATC, DGD
 from peerflow.engines import state_matrix
-from peerflow.flows import gram, predict
+from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.modes import geometric, phi_1
 from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
@@ -17,28 +17,25 @@ from peerflow.training import train
 PROBLEM = affine()
 MODEL, DATA, THETA0, X = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0, PROBLEM.agents.x
 LIN = linearize(MODEL, DATA, THETA0)
-DYNAMICS = predict(DGD, LIN, CYCLE, step_size=0.1)
+DYNAMICS = predict(DGD(CYCLE), LIN, step_size=0.1)
 FLOW = DYNAMICS.at([0.0, 1.0])
-RUN = train(DGD, MODEL, DATA, CYCLE, THETA0, step_size=0.1, steps=1)
+RUN = train(DGD(CYCLE), MODEL, DATA, THETA0, step_size=0.1, steps=1)
 
 
-def run(algorithm=DGD, model=MODEL, agents=DATA, W=CYCLE, theta0=THETA0, step_size=0.1, steps=1, **options):
-    return train(algorithm, model, agents, W, theta0, step_size=step_size, steps=steps, **options)
+def run(method=DGD(CYCLE), model=MODEL, agents=DATA, theta0=THETA0, step_size=0.1, steps=1, **options):
+    return train(method, model, agents, theta0, step_size=step_size, steps=steps, **options)
 
 
-def foresee(algorithm=DGD, lin=LIN, W=CYCLE, step_size=0.1, **options):
-    return predict(algorithm, lin, W, step_size=step_size, **options)
+def foresee(method=DGD(CYCLE), lin=LIN, step_size=0.1, **options):
+    return predict(method, lin, step_size=step_size, **options)
 
 
 def expand(model=MODEL, agents=DATA, theta0=THETA0, **options):
     return linearize(model, agents, theta0, **options)
 
 
-ONES = np.ones((4, 2))
-
-
-def update(W=CYCLE, theta=ONES, gradient=np.zeros_like, step_size=0.1):
-    return DGD.update(W, theta, gradient, step_size)
+def update(W=CYCLE, theta=np.ones((4, 2)), gradient=np.zeros_like, step_size=0.1):
+    return DGD(W).update(theta, gradient, step_size)
 
 
 @pytest.mark.parametrize("loss", [squared_error, cross_entropy, binary_cross_entropy])
@@ -63,10 +60,10 @@ LOSS = "loss must be one of 'mse', 'cross_entropy', 'binary_cross_entropy', got 
     (lambda: gradient_scale(None, 4), OBJECTIVE + "None"),
     (lambda: gradient_scale("local", 0), "agents must be at least 1, got 0"),
     (lambda: gradient_scale("global", 4.0), "agents must be a whole number, got 4.0"),
-    (lambda: run(objective="mean"), OBJECTIVE + "'mean'"),
-    (lambda: foresee(objective=["local"]), OBJECTIVE + r"\['local'\]"),
+    (lambda: DGD(CYCLE, objective="mean"), OBJECTIVE + "'mean'"),
+    (lambda: ATC(CYCLE, objective=["local"]), OBJECTIVE + r"\['local'\]"),
     (lambda: run(loss="hinge"), LOSS + "'hinge'"),
-    (lambda: run(loss=squared_error), LOSS + "<function"),
+    (lambda: foresee(loss=None), LOSS + "None"),
 ])  # fmt: skip
 def test_names(call, message):
     check(call, message)
@@ -105,15 +102,17 @@ def test_numbers_of_steps(steps, message):
 
 
 @rejects([
-    (lambda: run(algorithm="DGD"), "algorithm must be of type Algorithm, got str"),
+    (lambda: run(method="DGD"), "method must be of type Method, got str"),
+    (lambda: run(method=DGD), "method must be of type Method, got Rule"),
     (lambda: run(model=MODEL.apply), "model must be of type Model, got method"),
     (lambda: run(agents=(DATA.x, DATA.y)), "agents must be of type AgentData, got tuple"),
-    (lambda: foresee(algorithm=None), "algorithm must be of type Algorithm, got NoneType"),
+    (lambda: foresee(method=None), "method must be of type Method, got NoneType"),
+    (lambda: foresee(method=DGD), "method must be of type Method, got Rule"),
     (lambda: foresee(lin=MODEL), "lin must be of type Linearization, got Model"),
     (lambda: expand(model=None), "model must be of type Model, got NoneType"),
     (lambda: expand(agents=DATA.x), "agents must be of type AgentData, got ndarray"),
-    (lambda: state_matrix("DGD", CYCLE, np.zeros((4, 2, 2))), "algorithm must be of type Algorithm, got str"),
-    (lambda: gram(DATA, 0.1), "lin must be of type Linearization, got AgentData"),
+    (lambda: foresee(lin=DATA), "lin must be of type Linearization, got AgentData"),
+    (lambda: state_matrix("DGD", np.zeros((4, 2, 2))), "method must be of type Method, got str"),
 ])  # fmt: skip
 def test_types(call, message):
     check(call, message)
@@ -176,18 +175,16 @@ def test_counts(counts):
 
 
 @rejects([
-    (lambda: update(theta=np.ones(4)), r"theta must have shape \(agents, params\), got \(4,\)"),
-    (lambda: update(theta=np.ones((3, 2))), r"W must have shape \(3, 3\), got \(4, 4\)"),
+    (lambda: update(theta=np.ones(4)), r"theta must have shape \(4, params\), got \(4,\)"),
+    (lambda: update(theta=np.ones((3, 2))), r"theta must have shape \(4, params\), got \(3, 2\)"),
     (lambda: update(theta=np.full((4, 2), NAN)), "theta must be finite, got 8 NaN"),
     (lambda: update(W=with_entry(CYCLE, NAN)), "W must be finite"),
     (lambda: update(gradient=lambda theta: theta[0]), r"gradient must have shape \(4, 2\), got \(2,\)"),
     (lambda: update(gradient=lambda theta: theta * INF), "gradient must be finite, got 8 NaN"),
-    (lambda: gram(LIN, 0.0), "scale must be positive, got 0.0"),
-    (lambda: gram(LIN, NAN), "scale must be finite, got nan"),
-    (lambda: state_matrix(DGD, CYCLE, np.zeros((4, 2))), r"psi must have shape \(agents, rank, rank\), got \(4, 2\)"),
-    (lambda: state_matrix(DGD, CYCLE, np.zeros((4, 2, 3))), r"\(agents, rank, rank\), got \(4, 2, 3\)"),
-    (lambda: state_matrix(DGD, CYCLE, np.zeros((3, 2, 2))), r"W must have shape \(3, 3\), got \(4, 4\)"),
-    (lambda: state_matrix(DGD, CYCLE, np.full((4, 1, 1), NAN)), "psi must be finite, got 4 NaN"),
+    (lambda: state_matrix(DGD(CYCLE), np.zeros((4, 2))), r"psi must have shape \(4, rank, rank\), got \(4, 2\)"),
+    (lambda: state_matrix(DGD(CYCLE), np.zeros((4, 2, 3))), r"psi must have shape \(4, rank, rank\), got \(4, 2, 3\)"),
+    (lambda: state_matrix(DGD(CYCLE), np.zeros((3, 2, 2))), r"psi must have shape \(4, rank, rank\), got \(3, 2, 2\)"),
+    (lambda: state_matrix(DGD(CYCLE), np.full((4, 1, 1), NAN)), "psi must be finite, got 4 NaN"),
     (lambda: phi_1(NAN), "x must be finite, got 1 NaN"),
     (lambda: phi_1("one"), "x must be real numbers"),
     (lambda: geometric(NAN, 1), "eigenvalue must be finite, got 1 NaN"),

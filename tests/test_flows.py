@@ -7,24 +7,14 @@ import numpy as np
 import pytest
 import reference
 from problems import (
-    AGENTS,
-    COMPLETE,
-    CYCLE,
-    MATRICES,
-    RING,
-    STAR,
-    affine,
-    agent_data,
-    assert_close,
-    moons,
-    network,
+    AGENTS, COMPLETE, CYCLE, MATRICES, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network,
 )  # fmt: skip
 
 from peerflow import flows, models, modes
-from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.data import AgentData
 from peerflow.engines import state_matrix
-from peerflow.flows import gram, predict
+from peerflow.flows import predict
 from peerflow.kernels import nt
 from peerflow.linearize import linearize
 from peerflow.modes import geometric, phi_1
@@ -56,17 +46,17 @@ def assert_trajectory(got, problem, params, tolerance):
     local = [[reference.mean_loss(f[q], y[q]) for f in problem.linear_outputs(params, x[q])] for q in range(AGENTS)]
     total = [[reference.mean_loss(f, pooled_y) for f in row] for row in problem.linear_outputs(params, pooled_x)]
     new = np.random.default_rng(5).normal(size=(4, x.shape[2]))
-    assert_close(got.params(), params, tolerance=tolerance)
+    assert_close(got.params, params, tolerance=tolerance)
     assert_close(got.losses, np.transpose(local), tolerance=tolerance)
     assert_close(got.global_losses, total, tolerance=tolerance)
     assert_close(got.outputs(new), problem.linear_outputs(params, new), tolerance=tolerance)
 
 
 @pytest.mark.parametrize(("matrix", "s", "objective"), SETTINGS)
-def test_flow_is_the_exponential_of_the_printed_equation(problem, lin, algorithm, matrix, s, objective):
+def test_flow_is_the_exponential_of_the_printed_equation(problem, lin, rule, matrix, s, objective):
     W, step_size = MATRICES[matrix], problem.step_size(s, objective)
-    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
-    A, u = problem.literal(algorithm.name, W, step_size, objective)
+    dynamics = predict(rule(W, objective=objective), lin, step_size=step_size)
+    A, u = problem.literal(rule.name, W, step_size, objective)
     params = reference.solve_flow(A, u, np.tile(problem.theta0, AGENTS), TIMES)
     for got in (dynamics.at(TIMES), flows.Trajectory(lin, TIMES, dynamics._solution.at(TIMES))):
         np.testing.assert_array_equal(got.times, TIMES)
@@ -74,10 +64,10 @@ def test_flow_is_the_exponential_of_the_printed_equation(problem, lin, algorithm
 
 
 @pytest.mark.parametrize(("matrix", "s", "objective"), SETTINGS)
-def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, algorithm, matrix, s, objective):
+def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, rule, matrix, s, objective):
     W, step_size = MATRICES[matrix], problem.step_size(s, objective)
-    dynamics = predict(algorithm, lin, W, step_size=step_size, objective=objective)
-    A, u = problem.literal(algorithm.name, W, step_size, objective)
+    dynamics = predict(rule(W, objective=objective), lin, step_size=step_size)
+    A, u = problem.literal(rule.name, W, step_size, objective)
     states = [np.tile(problem.theta0, AGENTS)]
     for _ in range(COUNTS[-1]):
         states.append(states[-1] + A @ states[-1] + u)
@@ -88,7 +78,7 @@ def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, 
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "W", "s", "path"),
+    ("rule", "W", "s", "path"),
     [
         (DGD, CYCLE, 0.6, "direct"),
         (DGD, CYCLE, 1.4, "direct"),
@@ -103,10 +93,10 @@ def test_iteration_is_the_literal_recursion_on_stacked_parameters(problem, lin, 
         (ATC, RING, 0.6, "stepper"),
     ],
 )
-def test_these_settings_take_every_path(algorithm, W, s, path):
+def test_these_settings_take_every_path(rule, W, s, path):
     problem = network()
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    solution = predict(algorithm, lin, W, step_size=problem.step_size(s))._solution
+    solution = predict(rule(W), lin, step_size=problem.step_size(s))._solution
     if isinstance(solution, modes.Modes):
         assert (solution.root is not None) == (path == "congruent")
         assert np.allclose(solution.mix @ solution.mix, W, rtol=0, atol=1e-14) == (path == "semidefinite")
@@ -132,56 +122,58 @@ def test_the_delayed_mode_ends_late():
     assert_close(modes._delayed(np.array([-0.25, -1.0, -1.5]), np.array(1e16)), 1 / np.array([0.25, 1.0, 1.5]))
 
 
-def test_state_matrix_is_the_printed_one_in_the_basis(problem, lin, algorithm):
+def test_state_matrix_is_the_printed_one_in_the_basis(problem, lin, rule):
     """A = V^T A_paper V, where V stands once for each agent."""
     step_size = problem.step_size(0.6, "global")
-    psi, pull = gram(lin, step_size / (AGENTS * problem.agents.samples))
-    A, u = problem.literal(algorithm.name, RING, step_size, "global")
+    dynamics = predict(rule(RING, objective="global"), lin, step_size=step_size)
+    matrix, constant = dynamics.system()
+    A, u = problem.literal(rule.name, RING, step_size, "global")
     V = np.kron(np.eye(AGENTS), lin.basis)
-    assert_close(state_matrix(algorithm, RING, psi), V.T @ A @ V)
-    if algorithm is DGD:  # u of (12) is the constant for theta; A theta_0 makes it the one for theta - theta_0
-        assert_close(-pull.reshape(-1), V.T @ (u + A @ np.tile(problem.theta0, AGENTS)))
+    assert_close(matrix, V.T @ A @ V)
+    assert_close(state_matrix(rule(RING), step_size / (AGENTS * SAMPLES) * lin.curvature), V.T @ A @ V)
+    # u of (12) is the constant for theta; A theta_0 makes it the one for theta - theta_0.
+    assert_close(constant.reshape(-1), V.T @ (u + A @ np.tile(problem.theta0, AGENTS)))
 
 
 @pytest.mark.parametrize("s", [0.6, 1.4], ids=["modes", "stepper"])
-def test_in_the_limit_an_interpolating_flow_reaches_the_minimum_norm_solution(algorithm, s):
+def test_in_the_limit_an_interpolating_flow_reaches_the_minimum_norm_solution(rule, s):
     problem = network(widths=(16,))  # 65 parameters, 12 equations
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    flow = predict(algorithm, lin, CYCLE, step_size=problem.step_size(s)).at(1e9)
+    flow = predict(rule(CYCLE), lin, step_size=problem.step_size(s)).at(1e9)
     f0, J = problem.linear(problem.agents.x.reshape(-1, 2))
     nearest = problem.theta0 - np.linalg.pinv(J) @ (f0 - problem.agents.y.reshape(-1, 1)).reshape(-1)
     # The Jacobian's condition number, about 1e4, enters both sides squared.
-    assert_close(flow.params()[0], np.tile(nearest, (AGENTS, 1)), tolerance=1e-7)
+    assert_close(flow.params[0], np.tile(nearest, (AGENTS, 1)), tolerance=1e-7)
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING], ids=["cycle", "ring"])
-def test_the_fixed_point_is_where_flow_and_iteration_end_and_stand_still(algorithm, W):
+def test_the_fixed_point_is_where_flow_and_iteration_end_and_stand_still(rule, W):
     problem = affine()
     lin = linearize(problem.model, problem.agents, problem.theta0)
     step_size = problem.step_size(0.3)
-    dynamics = predict(algorithm, lin, W, step_size=step_size)
+    dynamics = predict(rule(W), lin, step_size=step_size)
     end = dynamics.fixed_point()
-    A, u = problem.literal(algorithm.name, W, step_size, "local")
-    assert_close(A @ end.params().reshape(-1), -u)
+    A, u = problem.literal(rule.name, W, step_size, "local")
+    assert_close(A @ end.params.reshape(-1), -u)
     # Both come within rounding of it.
-    assert_close(dynamics.at(1e6).params(), end.params(), tolerance=1e-9)
-    assert_close(dynamics.after(10**6).params(), end.params(), tolerance=1e-9)
+    assert_close(dynamics.at(1e6).params, end.params, tolerance=1e-9)
+    assert_close(dynamics.after(10**6).params, end.params, tolerance=1e-9)
 
 
-def test_agents_who_cannot_talk_and_see_too_little_have_no_single_fixed_point(algorithm):
+def test_agents_who_cannot_talk_and_see_too_little_have_no_single_fixed_point(rule):
     problem = network(widths=(16,))  # 3 equations an agent, 12 directions
-    dynamics = predict(algorithm, linearize(problem.model, problem.agents, problem.theta0), np.eye(AGENTS), step_size=1)
+    dynamics = predict(rule(np.eye(AGENTS)), linearize(problem.model, problem.agents, problem.theta0), step_size=1)
     with pytest.raises(ValueError, match="no single fixed point: W must connect all agents"):
         dynamics.fixed_point()
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_one_agent_is_neural_tangents_gradient_descent(algorithm, outputs):
+def test_one_agent_is_neural_tangents_gradient_descent(rule, outputs):
     problem = network(outputs, widths=(16,))
     x, y = agent_data(outputs=outputs, agents=1, samples=4).pooled()
     new, model, step_size = np.array([[0.3, -1.0], [0.8, 0.1]]), problem.model, 0.7
     lin = linearize(model, agent_data(outputs=outputs, agents=1, samples=4), problem.theta0)
-    flow = predict(algorithm, lin, np.ones((1, 1)), step_size=step_size).at(TIMES)
+    flow = predict(rule(np.ones((1, 1))), lin, step_size=step_size).at(TIMES)
     kernel = nt.empirical_ntk_fn(lambda theta, x: model.apply(theta, x), trace_axes=())
     theirs = nt.predict.gradient_descent_mse(kernel(x, None, problem.theta0), y, trace_axes=())
     # Its loss is divided by samples times outputs, the paper's by samples alone.
@@ -196,44 +188,44 @@ def test_one_agent_is_neural_tangents_gradient_descent(algorithm, outputs):
     assert_close(flow.outputs(new)[:, 0], outside, tolerance=1e-10)
 
 
-def test_nothing_moves_without_a_gradient(algorithm):
+def test_nothing_moves_without_a_gradient(rule):
     """A tanh network without biases at the origin has no slope: the basis is empty, and consensus has nothing to do."""
     model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="tanh", b_std=0.0)
     data = agent_data()
     still = type(data)(np.zeros_like(data.x), data.y)
     theta0 = np.ones(model.size)
-    dynamics = predict(algorithm, linearize(model, still, theta0), CYCLE, step_size=1.0)
+    dynamics = predict(rule(CYCLE), linearize(model, still, theta0), step_size=1.0)
     for trajectory in (dynamics.at(TIMES), dynamics.after(np.arange(len(TIMES)))):
-        assert_close(trajectory.params(), np.tile(theta0, (len(TIMES), AGENTS, 1)), tolerance=0)
+        assert_close(trajectory.params, np.tile(theta0, (len(TIMES), AGENTS, 1)), tolerance=0)
         assert_close(trajectory.losses, np.tile((data.y**2).sum((1, 2)) / 6, (len(TIMES), 1)))
 
 
 def test_beyond_its_limit_the_iteration_diverges_and_the_flow_does_not():
     problem = affine()
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    dynamics = predict(DGD, lin, CYCLE, step_size=problem.step_size(2.5))
+    dynamics = predict(DGD(CYCLE), lin, step_size=problem.step_size(2.5))
     assert dynamics.after(200).losses.max() > 1e30
     assert dynamics.at(200).losses.max() < dynamics.at(0).losses.max()
 
 
-@pytest.mark.parametrize(("algorithm", "W"), [(DGD, CYCLE), (DGD, RING), (CTA, CYCLE)])
-def test_an_overflow_is_an_answer_and_no_warning(algorithm, W):
+@pytest.mark.parametrize(("rule", "W"), [(DGD, CYCLE), (DGD, RING), (CTA, CYCLE)])
+def test_an_overflow_is_an_answer_and_no_warning(rule, W):
     problem = affine()
     alike = AgentData(np.tile(problem.agents.x[:1], (AGENTS, 1, 1)), problem.agents.y)
     step_size = problem.step_size(20.0)
-    dynamics = predict(algorithm, linearize(problem.model, alike, problem.theta0), W, step_size=step_size)
+    dynamics = predict(rule(W), linearize(problem.model, alike, problem.theta0), step_size=step_size)
     assert not np.isfinite(dynamics.after(10**6).coefficients).any()
     # On equal inputs the negative eigenvalue of W makes CTA's flow unstable, and no other.
-    assert np.isfinite(dynamics.at(1e6).coefficients).any() == (algorithm is DGD)
+    assert np.isfinite(dynamics.at(1e6).coefficients).any() == (rule is DGD)
 
 
 LATE = [10**12, 10**16, 10**17, 10**18]
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING, np.eye(AGENTS)], ids=["cycle", "ring", "alone"])
-def test_no_rounding_grows_with_time_where_nothing_may(algorithm, W):
+def test_no_rounding_grows_with_time_where_nothing_may(rule, W):
     """The kernel of a wide network on half moons has eigenvalues far below what floating point tells from zero."""
-    dynamics = predict(algorithm, moons(), W, step_size=1.0)
+    dynamics = predict(rule(W), moons(), step_size=1.0)
     early = dynamics.at(1e9).losses.max()
     assert early < 0.5 * dynamics.at(0.0).losses.max()
     assert dynamics.at([*LATE, 1e30, 1e300]).losses.max() < early
@@ -242,7 +234,7 @@ def test_no_rounding_grows_with_time_where_nothing_may(algorithm, W):
 
 def test_a_flow_stable_for_every_step_ends_at_rest_however_large_the_step():
     for W in (CYCLE, RING):
-        dynamics = predict(DGD, moons(), W, step_size=1e4)
+        dynamics = predict(DGD(W), moons(), step_size=1e4)
         assert dynamics.at([1e16, 1e300]).losses.max() < dynamics.at(1e6).losses.max()
 
 
@@ -255,10 +247,10 @@ def test_an_alternating_mode_has_its_parity_after_any_number_of_steps():
     model = models.affine(inputs=1, outputs=1)
     x, y = np.tile([[1.0], [-1.0]], (AGENTS, 1, 1)), np.tile([[2.0], [1.0]], (AGENTS, 1, 1))
     shift = np.roll(np.eye(AGENTS), 1, axis=1)
-    dynamics = predict(ATC, linearize(model, AgentData(x, y), np.zeros(2)), shift, step_size=2.0)
+    dynamics = predict(ATC(shift), linearize(model, AgentData(x, y), np.zeros(2)), step_size=2.0)
     assert isinstance(dynamics._solution, modes.Stepper)
-    assert_close(dynamics.after(counts).params(), dynamics.after(counts % 2).params(), tolerance=1e-2)
-    assert np.abs(dynamics.after(1).params()).min() > 0.9
+    assert_close(dynamics.after(counts).params, dynamics.after(counts % 2).params, tolerance=1e-2)
+    assert np.abs(dynamics.after(1).params).min() > 0.9
 
 
 SMALL = [-1e-300, -1e-17, -1e-9, 1e-16, 3e-5]

@@ -6,11 +6,12 @@ import reference
 import scipy.integrate
 from problems import AGENTS, CYCLE, RING, SAMPLES, affine, assert_close, network
 
-from peerflow import data, models
-from peerflow.algorithms import ATC, CTA, DGD
+from peerflow import data, flows, models
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.flows import predict
-from peerflow.integrate import _iteration, integrate, iterate
+from peerflow.integrate import _iteration
 from peerflow.linearize import linearize
+from peerflow.objectives import squared_error
 from peerflow.training import train
 
 TIMES = np.array([7.0, 0.0, 0.4, 7.0, 2.5])
@@ -82,7 +83,7 @@ CASES = [("binary_cross_entropy", 1), ("binary_cross_entropy", 2), ("cross_entro
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "loss", "outputs", "W"),
+    ("rule", "loss", "outputs", "W"),
     [
         (DGD, "cross_entropy", 3, RING),
         (ATC, "cross_entropy", 3, CYCLE),
@@ -90,14 +91,14 @@ CASES = [("binary_cross_entropy", 1), ("binary_cross_entropy", 2), ("cross_entro
         (ATC, "binary_cross_entropy", 1, RING),
     ],
 )
-def test_flow_is_the_printed_one_in_full_parameter_space(algorithm, loss, outputs, W):
+def test_flow_is_the_printed_one_in_full_parameter_space(rule, loss, outputs, W):
     problem = classification(network, outputs)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    got = integrate(algorithm, lin, W, TIMES, step_size=0.8, loss=loss)
-    params = literal_flow(algorithm.name, problem, W, loss, 0.8, TIMES)
+    got = predict(rule(W), lin, step_size=0.8, loss=loss).at(TIMES)
+    params = literal_flow(rule.name, problem, W, loss, 0.8, TIMES)
     assert np.abs(params - problem.theta0).max() > 0.1
     np.testing.assert_array_equal(got.times, TIMES)
-    assert_close(got.params(), params, tolerance=1e-7)
+    assert_close(got.params, params, tolerance=1e-7)
     assert got.loss == loss
 
 
@@ -105,9 +106,9 @@ def test_flow_is_the_printed_one_in_full_parameter_space(algorithm, loss, output
 def test_losses_and_outputs_are_those_of_the_linear_model(loss, outputs):
     problem = classification(network, outputs)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    got = iterate(DGD, lin, CYCLE, COUNTS, step_size=0.5, loss=loss)
+    got = predict(DGD(CYCLE), lin, step_size=0.5, loss=loss).after(COUNTS)
     x, y = problem.agents.x, problem.agents.y
-    moves = got.params().reshape(-1, lin.theta0.size) - problem.theta0
+    moves = got.params.reshape(-1, lin.theta0.size) - problem.theta0
     outputs = [[f0 + (jacobian @ move).reshape(f0.shape) for move in moves] for f0, jacobian in map(problem.linear, x)]
     by_data = np.array([[value(loss, f, y[q]) for f in outputs[q]] for q in range(AGENTS)])
     by_data = by_data.reshape(AGENTS, len(COUNTS), AGENTS)
@@ -117,14 +118,16 @@ def test_losses_and_outputs_are_those_of_the_linear_model(loss, outputs):
 
 
 @pytest.mark.parametrize(("W", "objective"), [(CYCLE, "local"), (RING, "global")])
-def test_squared_loss_agrees_with_the_closed_forms(algorithm, W, objective):
+def test_squared_loss_agrees_with_the_closed_forms(rule, W, objective):
     problem = network(2)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    settings = {"step_size": problem.step_size(0.7, objective), "objective": objective}
-    closed = predict(algorithm, lin, W, **settings)
+    method, step_size = rule(W, objective=objective), problem.step_size(0.7, objective)
+    closed = predict(method, lin, step_size=step_size)
+    # As a function and not by its name, the squared loss is a loss like any other.
+    stepped = predict(method, lin, step_size=step_size, loss=squared_error)
     for got, expected in (
-        (integrate(algorithm, lin, W, TIMES, loss="mse", **settings), closed.at(TIMES)),
-        (iterate(algorithm, lin, W, COUNTS, loss="mse", **settings), closed.after(COUNTS)),
+        (stepped.at(TIMES), closed.at(TIMES)),
+        (stepped.after(COUNTS), closed.after(COUNTS)),
     ):
         assert_close(got.coefficients, expected.coefficients, tolerance=1e-7)
         assert_close(got.losses, expected.losses, tolerance=1e-7)
@@ -132,24 +135,25 @@ def test_squared_loss_agrees_with_the_closed_forms(algorithm, W, objective):
 
 
 @pytest.mark.parametrize(("loss", "outputs"), CASES[1:3])
-def test_iteration_of_an_affine_model_is_training(algorithm, loss, outputs):
+def test_iteration_of_an_affine_model_is_training(rule, loss, outputs):
     problem = classification(affine, outputs)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    settings = {"step_size": 0.3, "objective": "global", "loss": loss}
-    run = train(algorithm, problem.model, problem.agents, RING, problem.theta0, steps=9, **settings)
-    got = iterate(algorithm, lin, RING, COUNTS, **settings)
-    assert_close(got.params(), run.params[COUNTS])
+    method, settings = rule(RING, objective="global"), {"step_size": 0.3, "loss": loss}
+    run = train(method, problem.model, problem.agents, problem.theta0, steps=9, **settings)
+    got = predict(method, lin, **settings).after(COUNTS)
+    assert_close(got.params, run.params[COUNTS])
     assert_close(got.losses, run.losses[COUNTS])
     assert_close(got.global_losses, run.global_losses[COUNTS])
 
 
-def test_iteration_is_the_printed_one(algorithm):
+def test_iteration_is_the_printed_one(rule):
     problem = classification(network, 3)
     lin = linearize(problem.model, problem.agents, problem.theta0)
     gradient = literal_gradient(problem, "cross_entropy")
     start = np.tile(problem.theta0, (AGENTS, 1))
-    expected = reference.iterate(algorithm.name, RING, gradient, start, 0.8, 9)
-    assert_close(iterate(algorithm, lin, RING, COUNTS, step_size=0.8).params(), expected[COUNTS])
+    expected = reference.iterate(rule.name, RING, gradient, start, 0.8, 9)
+    got = predict(rule(RING), lin, step_size=0.8, loss="cross_entropy").after(COUNTS)
+    assert_close(got.params, expected[COUNTS])
 
 
 def test_small_steps_of_the_iteration_approach_the_flow():
@@ -157,9 +161,10 @@ def test_small_steps_of_the_iteration_approach_the_flow():
     # For one agent n steps of size h are Euler's method with step h: the error falls like h.
     one = data.AgentData(problem.agents.x[:1], problem.agents.y[:1])
     lin = linearize(problem.model, one, problem.theta0)
-    flow = integrate(DGD, lin, np.eye(1), [4.0], step_size=1.0, loss=loss).coefficients
+    alone = DGD(np.eye(1))
+    flow = predict(alone, lin, step_size=1.0, loss=loss).at([4.0]).coefficients
     errors = [
-        np.abs(iterate(DGD, lin, np.eye(1), [4 * n], step_size=1 / n, loss=loss).coefficients - flow).max()
+        np.abs(predict(alone, lin, step_size=1 / n, loss=loss).after([4 * n]).coefficients - flow).max()
         for n in (64, 128)
     ]
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
@@ -170,8 +175,9 @@ def test_tolerances_are_obeyed():
     lin = linearize(problem.model, problem.agents, problem.theta0)
 
     def end(**tolerances):
-        settings = {"step_size": 2.0, "loss": "binary_cross_entropy", **tolerances}
-        return integrate(DGD, lin, CYCLE, [30.0], **settings).coefficients
+        return (
+            predict(DGD(CYCLE), lin, step_size=2.0, loss="binary_cross_entropy").at([30.0], **tolerances).coefficients
+        )
 
     exact = end(rtol=1e-12, atol=1e-13)
     errors = [np.abs(end(rtol=tol, atol=tol / 100) - exact).max() for tol in (1e-3, 1e-8)]
@@ -181,18 +187,18 @@ def test_tolerances_are_obeyed():
 def test_only_time_zero_and_no_time_at_all():
     problem = classification(network, 1)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    settings = {"step_size": 1.0, "loss": "binary_cross_entropy"}
-    for solve in (integrate, iterate):
-        assert_close(solve(DGD, lin, CYCLE, [0, 0], **settings).params(), np.tile(problem.theta0, (2, AGENTS, 1)))
-        assert solve(DGD, lin, CYCLE, np.zeros(0, int), **settings).losses.shape == (0, AGENTS)
+    dynamics = predict(DGD(CYCLE), lin, step_size=1.0, loss="binary_cross_entropy")
+    for solve in (dynamics.at, dynamics.after):
+        assert_close(solve([0, 0]).params, np.tile(problem.theta0, (2, AGENTS, 1)))
+        assert solve(np.zeros(0, int)).losses.shape == (0, AGENTS)
 
 
 def test_where_no_parameter_matters_nothing_moves():
     model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="relu", b_std=0.0)
     lin = linearize(model, data.AgentData(np.zeros((4, 2, 2)), np.ones((4, 2, 1))), model.init(0))
     assert lin.rank == 0
-    for solve in (integrate, iterate):
-        got = solve(DGD, lin, CYCLE, [0, 5], step_size=1.0, loss="binary_cross_entropy")
+    dynamics = predict(DGD(CYCLE), lin, step_size=1.0, loss="binary_cross_entropy")
+    for got in (dynamics.at([0, 5]), dynamics.after([0, 5])):
         assert_close(got.losses, np.full((2, 4), np.log(2)))
 
 
@@ -200,8 +206,8 @@ def test_single_precision_targets_are_integrated_in_double():
     problem = classification(network, 1)
     agents = data.AgentData(problem.agents.x, problem.agents.y.astype(np.float32))
     lin = linearize(problem.model, agents, problem.theta0)
-    for solve in (integrate, iterate):
-        got = solve(ATC, lin, CYCLE, [3], step_size=1.0, loss="binary_cross_entropy")
+    dynamics = predict(ATC(CYCLE), lin, step_size=1.0, loss="binary_cross_entropy")
+    for got in (dynamics.at([3]), dynamics.after([3])):
         assert got.coefficients.dtype == got.losses.dtype == np.float64
 
 
@@ -213,7 +219,7 @@ def test_a_flow_that_grows_without_bound_is_an_error():
     lin = linearize(problem.model, data.AgentData(x, y), problem.theta0)
     step_size = 2 * 30 * SAMPLES / lin.singular_values[0] ** 2
     with pytest.raises(ValueError, match="outgrew float64"):
-        integrate(ATC, lin, swap, [1e3], step_size=step_size, loss="mse")
+        predict(ATC(swap), lin, step_size=step_size, loss=squared_error).at([1e3])
 
 
 @pytest.mark.parametrize(
@@ -222,12 +228,11 @@ def test_a_flow_that_grows_without_bound_is_an_error():
         ({"times": [-1]}, "must not be negative"),
         ({"times": [np.inf]}, "must be finite|must be whole numbers"),
         ({"times": [[1]]}, "must be one-dimensional"),
-        ({"W": np.eye(3)}, "W must have shape"),
-        ({"W": np.ones((4, 4))}, "doubly stochastic"),
-        ({"algorithm": "DGD"}, "algorithm must be of type Algorithm"),
+        ({"method": DGD(np.eye(3))}, r"W must have shape \(4, 4\), got \(3, 3\)"),
+        ({"method": "DGD"}, "method must be of type Method, got str"),
+        ({"method": DGD}, "method must be of type Method, got Rule"),
         ({"lin": None}, "lin must be of type Linearization"),
         ({"step_size": 0.0}, "step_size must be positive"),
-        ({"objective": "mine"}, "objective must be one of"),
         ({"loss": "hinge"}, "loss must be one of"),
         ({"loss": "cross_entropy"}, "needs two outputs or more"),
     ],
@@ -235,21 +240,36 @@ def test_a_flow_that_grows_without_bound_is_an_error():
 def test_bad_input(change, match):
     problem = affine(1)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    good = {"algorithm": DGD, "lin": lin, "W": CYCLE, "times": [1], "step_size": 1.0, "loss": "mse"}
-    for solve in (integrate, iterate):
-        arguments = {**good, **change}
-        positional = [arguments.pop(name) for name in ("algorithm", "lin", "W", "times")]
+    good = {"method": DGD(CYCLE), "lin": lin, "times": [1], "step_size": 1.0, "loss": "binary_cross_entropy"}
+    arguments = {**good, **change}
+    method, lin, times = (arguments.pop(name) for name in ("method", "lin", "times"))
+    for solve in (flows.Dynamics.at, flows.Dynamics.after):
         with pytest.raises(ValueError, match=match):
-            solve(*positional, **arguments)
-    for name in ("rtol", "atol"):
-        with pytest.raises(ValueError, match=f"{name} must be positive"):
-            integrate(DGD, lin, CYCLE, [1.0], step_size=1.0, loss="mse", **{name: 0.0})
+            solve(predict(method, lin, **arguments), times)
+
+
+@pytest.mark.parametrize("loss", ["mse", squared_error], ids=["closed form", "integrated"])
+@pytest.mark.parametrize("name", ["rtol", "atol"])
+def test_tolerances_are_positive(name, loss):
+    problem = affine(1)
+    dynamics = predict(DGD(CYCLE), linearize(problem.model, problem.agents, problem.theta0), step_size=1.0, loss=loss)
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0.0"):
+        dynamics.at([1.0], **{name: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("W", "objective", "match"),
+    [(np.ones((4, 4)), "local", "doubly stochastic"), (CYCLE, "mine", "objective must be one of")],
+)
+def test_what_the_method_refuses(W, objective, match):
+    with pytest.raises(ValueError, match=match):
+        DGD(W, objective=objective)
 
 
 def test_compiled_once_for_all_step_sizes_and_matrices():
     problem = classification(affine, 1)
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    iterate(DGD, lin, CYCLE, [3], step_size=0.1, loss="binary_cross_entropy")
+    predict(DGD(CYCLE), lin, step_size=0.1, loss="binary_cross_entropy").after([3])
     before = _iteration._cache_size()
-    iterate(DGD, lin, RING, [5], step_size=0.2, loss="binary_cross_entropy")
+    predict(DGD(RING), lin, step_size=0.2, loss="binary_cross_entropy").after([5])
     assert _iteration._cache_size() == before

@@ -5,10 +5,11 @@ import pytest
 from problems import AGENTS, SAMPLES, affine, agent_data, assert_close, network
 
 from peerflow import models
-from peerflow.algorithms import DGD
+from peerflow.methods import DGD
 from peerflow.data import AgentData
 from peerflow.flows import predict
-from peerflow.linearize import _reduced, linearize
+from peerflow.factors import from_jacobian
+from peerflow.linearize import linearize
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_dropped_directions_hardly_matter():
     problem, tolerance, k = network(widths=(16,)), 1e-3, 50
     step_size = problem.step_size(0.5)
     full, part = (
-        predict(DGD, linearize(problem.model, problem.agents, problem.theta0, tolerance=t), np.eye(AGENTS),
-                step_size=step_size).after(k).params()
+        predict(DGD(np.eye(AGENTS)), linearize(problem.model, problem.agents, problem.theta0, tolerance=t),
+                step_size=step_size).after(k).params
         for t in (1e-12, tolerance)
     )  # fmt: skip
     lin = linearize(problem.model, problem.agents, problem.theta0)
@@ -122,7 +123,7 @@ def test_the_range_is_found_in_several_blocks(decay, shape, tolerance):
     """Against the full decomposition: as many directions, and a residual within what the docstring states."""
     given = 3.0 * DECAYS[decay]
     J = matrix_with(given, *shape)
-    s, V, F = _reduced(J, tolerance)
+    s, V, F = from_jacobian(J, tolerance)
     assert np.linalg.norm(J - F @ V.T, 2) <= (2 * tolerance + 1e-14) * given[0]
     assert_close(V.T @ V, np.eye(len(s)), tolerance=1e-13)
     assert_close(s, given[: len(s)], tolerance=tolerance + 1e-13)
@@ -134,7 +135,7 @@ def test_the_range_is_found_in_several_blocks(decay, shape, tolerance):
 def test_what_is_below_rounding_ends_the_search(decay):
     given = DECAYS[decay]
     J = matrix_with(given, 400, 300)
-    s, V, F = _reduced(J, 1e-16)
+    s, V, F = from_jacobian(J, 1e-16)
     assert np.linalg.norm(J - F @ V.T, 2) < 1e-14
     assert len(s) < 150
 
@@ -144,11 +145,11 @@ def test_results_do_not_depend_on_the_draw(monkeypatch):
     kernels = []
     for seed in range(8):
         monkeypatch.setattr(np.random, "default_rng", lambda _, seed=seed: draw(seed))
-        _, _, F = _reduced(J, 1e-10)
+        _, _, F = from_jacobian(J, 1e-10)
         kernels.append(F @ F.T)
     assert 0 < max(np.abs(K - kernels[0]).max() for K in kernels[1:]) < 1e-12
 
 
 def test_no_gradient_no_direction():
-    s, V, F = _reduced(np.zeros((40, 50)), 1e-10)
+    s, V, F = from_jacobian(np.zeros((40, 50)), 1e-10)
     assert (s.shape, V.shape, F.shape) == ((0,), (50, 0), (40, 0))

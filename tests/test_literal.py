@@ -8,12 +8,12 @@ import pytest
 import scipy.integrate
 
 from peerflow import data, literal, mixing, models
-from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.literal import flow_equation
 
-ALGORITHMS = pytest.mark.parametrize("algorithm", [DGD, ATC, CTA], ids=lambda algorithm: algorithm.name)
+RULES = pytest.mark.parametrize("rule", [DGD, ATC, CTA], ids=lambda rule: rule.name)
 OBJECTIVES = pytest.mark.parametrize("objective", ["local", "global"])
 Q, D, M, STEP = 3, 4, 2, 0.7
 # Doubly stochastic and not symmetric: a mistaken transpose shows.
@@ -36,7 +36,7 @@ def starts(model):
     return np.stack([model.init(seed) for seed in range(Q)])
 
 
-def right_hand_side(algorithm, model, agents, W, at, objective):
+def right_hand_side(rule, model, agents, W, at, objective):
     """Return (8a)-(8c) as a function of vartheta, with each network replaced by its tangent at the rows of ``at``."""
 
     def risk(theta, at, x, y):
@@ -46,26 +46,26 @@ def right_hand_side(algorithm, model, agents, W, at, objective):
     def change(vartheta):
         theta = vartheta.reshape(Q, -1)
         gradients = lambda theta: jax.vmap(jax.grad(risk))(theta, at, agents.x, agents.y)  # noqa: E731
-        return (algorithm.update(W, theta, gradients, STEP) - theta).reshape(-1)
+        return (rule(W).update(theta, gradients, STEP) - theta).reshape(-1)
 
     return change
 
 
-@ALGORITHMS
+@RULES
 @OBJECTIVES
 def test_A_and_u_are_the_derivative_and_the_value_at_zero_of_the_linearised_flow(
-    model, agents, starts, algorithm, objective
+    model, agents, starts, rule, objective
 ):
-    got = flow_equation(algorithm, model, agents, SKEWED, starts, step_size=STEP, objective=objective)
-    change = right_hand_side(algorithm, model, agents, SKEWED, starts, objective)
+    got = flow_equation(rule(SKEWED, objective=objective), model, agents, starts, step_size=STEP)
+    change = right_hand_side(rule, model, agents, SKEWED, starts, objective)
     zero = jnp.zeros(starts.size)
     np.testing.assert_allclose(got.A, jax.jacfwd(change)(zero), rtol=0, atol=1e-13)
     np.testing.assert_allclose(got.u, change(zero), rtol=0, atol=1e-13)
 
 
 def test_parts(model, agents, starts):
-    got = flow_equation(DGD, model, agents, SKEWED, starts, step_size=STEP)
-    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x, strict=True)]
+    got = flow_equation(DGD(SKEWED), model, agents, starts, step_size=STEP)
+    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x)]
     np.testing.assert_allclose(got.outputs0, np.concatenate(outputs), rtol=1e-14)
     P = model.size
     h = 1e-6
@@ -79,9 +79,9 @@ def test_parts(model, agents, starts):
     np.testing.assert_allclose(got.psi, got.jacobian.T @ got.jacobian, rtol=1e-14)
 
 
-@ALGORITHMS
-def test_at_solves_the_equation(model, agents, starts, algorithm):
-    equation = flow_equation(algorithm, model, agents, SKEWED, starts, step_size=STEP)
+@RULES
+def test_at_solves_the_equation(model, agents, starts, rule):
+    equation = flow_equation(rule(SKEWED), model, agents, starts, step_size=STEP)
     other = starts[::-1]
     times = [0.0, 0.5, 7.0]
     solved = scipy.integrate.solve_ivp(
@@ -93,10 +93,10 @@ def test_at_solves_the_equation(model, agents, starts, algorithm):
     np.testing.assert_array_equal(equation.at(0.0)[0], starts)
 
 
-@ALGORITHMS
-def test_after_repeats_the_update(model, agents, starts, algorithm):
-    equation = flow_equation(algorithm, model, agents, SKEWED, starts, step_size=STEP)
-    change = right_hand_side(algorithm, model, agents, SKEWED, starts, "global")
+@RULES
+def test_after_repeats_the_update(model, agents, starts, rule):
+    equation = flow_equation(rule(SKEWED, objective="global"), model, agents, starts, step_size=STEP)
+    change = right_hand_side(rule, model, agents, SKEWED, starts, "global")
     state, states = starts.ravel(), []
     for _ in range(4):
         states.append(state)
@@ -105,37 +105,39 @@ def test_after_repeats_the_update(model, agents, starts, algorithm):
     assert equation.after(np.array([], dtype=int)).shape == (0, Q, model.size)
 
 
-@ALGORITHMS
+@RULES
 @OBJECTIVES
 @pytest.mark.parametrize("W", [SKEWED, mixing.metropolis_hastings(nx.path_graph(Q))], ids=["skewed", "path"])
-def test_the_closed_forms_agree_from_a_common_start(model, agents, algorithm, objective, W):
+def test_the_closed_forms_agree_from_a_common_start(model, agents, rule, objective, W):
     theta0 = model.init(5)
-    equation = flow_equation(algorithm, model, agents, W, theta0, step_size=STEP, objective=objective)
-    dynamics = predict(algorithm, linearize(model, agents, theta0), W, step_size=STEP, objective=objective)
+    equation = flow_equation(rule(W, objective=objective), model, agents, theta0, step_size=STEP)
+    dynamics = predict(rule(W, objective=objective), linearize(model, agents, theta0), step_size=STEP)
     times = np.array([0, 1, 10, 300])
-    np.testing.assert_allclose(equation.at(times), dynamics.at(times).params(), rtol=0, atol=1e-10)
-    np.testing.assert_allclose(equation.after(times), dynamics.after(times).params(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(equation.at(times), dynamics.at(times).params, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(equation.after(times), dynamics.after(times).params, rtol=0, atol=1e-10)
 
 
 def test_bad_input(model, agents, starts):
-    equation = flow_equation(DGD, model, agents, SKEWED, starts, step_size=STEP)
+    equation = flow_equation(DGD(SKEWED), model, agents, starts, step_size=STEP)
     with pytest.raises(ValueError, match=r"start must have shape \(3, 17\), got \(17,\)"):
         equation.at(1.0, start=starts[0])
     with pytest.raises(ValueError, match="times must not be negative"):
         equation.at([-1.0])
     with pytest.raises(ValueError, match="counts must be whole numbers"):
         equation.after([0.5])
-    with pytest.raises(ValueError, match="algorithm must be of type Algorithm, got str"):
-        flow_equation("DGD", model, agents, SKEWED, starts, step_size=STEP)
+    with pytest.raises(ValueError, match="method must be of type Method, got str"):
+        flow_equation("DGD", model, agents, starts, step_size=STEP)
+    with pytest.raises(ValueError, match=r"W must have shape \(3, 3\), got \(2, 2\)"):
+        flow_equation(DGD(np.eye(2)), model, agents, starts, step_size=STEP)
     with pytest.raises(ValueError, match="theta0 must have shape"):
-        flow_equation(DGD, model, agents, SKEWED, starts[:2], step_size=STEP)
+        flow_equation(DGD(SKEWED), model, agents, starts[:2], step_size=STEP)
     with pytest.raises(ValueError, match="step_size must be positive"):
-        flow_equation(DGD, model, agents, SKEWED, starts, step_size=0)
+        flow_equation(DGD(SKEWED), model, agents, starts, step_size=0)
     with pytest.raises(ValueError, match="objective must be one of 'local', 'global'"):
-        flow_equation(DGD, model, agents, SKEWED, starts, step_size=STEP, objective="both")
+        flow_equation(DGD(SKEWED, objective="both"), model, agents, starts, step_size=STEP)
 
 
 def test_large_problems_are_refused(agents):
     wide = models.mlp(inputs=2, widths=(literal.LARGEST // Q,), outputs=M)
     with pytest.raises(ValueError, match=r"at most 2000 parameters in all, got 3 agents x 3332 = 9996: use"):
-        flow_equation(DGD, wide, agents, SKEWED, wide.init(0), step_size=STEP)
+        flow_equation(DGD(SKEWED), wide, agents, wide.init(0), step_size=STEP)

@@ -5,7 +5,7 @@ import pytest
 import reference
 from problems import AGENTS, MATRICES, assert_close
 
-from peerflow.algorithms import ATC, CTA, DGD
+from peerflow.methods import ATC, CTA, DGD
 
 
 def target(q):
@@ -22,10 +22,10 @@ def gradients(theta):
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_update_is_the_printed_one(algorithm, matrix, rng):
+def test_update_is_the_printed_one(rule, matrix, rng):
     W, theta = MATRICES[matrix], rng.normal(size=(AGENTS, 3))
-    expected = reference.iterate(algorithm.name, W, gradient, theta, 0.1, 1)[1]
-    assert_close(algorithm.update(W, theta, gradients, 0.1), expected, tolerance=1e-14)
+    expected = reference.iterate(rule.name, W, gradient, theta, 0.1, 1)[1]
+    assert_close(rule(W).update(theta, gradients, 0.1), expected, tolerance=1e-14)
 
 
 def test_adapt_then_combine_by_hand():
@@ -37,14 +37,14 @@ def test_adapt_then_combine_by_hand():
         seen.append(at.ravel().tolist())
         return np.array([[1.0], [3.0]])
 
-    after = [a.update(W, theta, record, 0.1).ravel() for a in (DGD, ATC, CTA)]
+    after = [rule(W).update(theta, record, 0.1).ravel() for rule in (DGD, ATC, CTA)]
     assert_close(after, [[3.9, 3.7], [3.8, 3.8], [3.9, 3.7]], tolerance=1e-15)
     assert seen == [[2.0, 6.0], [2.0, 6.0], [4.0, 4.0]]
 
 
-def test_without_gradients_all_three_only_mix(algorithm, rng):
+def test_without_gradients_all_three_only_mix(rule, rng):
     W, theta = MATRICES["ring"], rng.normal(size=(AGENTS, 3))
-    assert_close(algorithm.update(W, theta, np.zeros_like, 1.0), W @ theta, tolerance=1e-15)
+    assert_close(rule(W).update(theta, np.zeros_like, 1.0), W @ theta, tolerance=1e-15)
 
 
 def test_atc_is_cta_seen_half_a_step_later(rng):
@@ -52,5 +52,5 @@ def test_atc_is_cta_seen_half_a_step_later(rng):
     W, theta = MATRICES["ring"], rng.normal(size=(AGENTS, 3))
     atc, cta = W @ theta, theta
     for _ in range(5):
-        atc, cta = ATC.update(W, atc, gradients, 0.01), CTA.update(W, cta, gradients, 0.01)
+        atc, cta = ATC(W).update(atc, gradients, 0.01), CTA(W).update(cta, gradients, 0.01)
         assert_close(atc, W @ cta, tolerance=1e-14)
