@@ -7,14 +7,13 @@ import reference
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network
-
 from peerflow import data, models, stability
-from peerflow.algorithms import ATC, CTA, DGD
 from peerflow.flows import predict
 from peerflow.linearize import Linearization, linearize
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.mixing import metropolis_hastings
 from peerflow.training import train
+from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network
 
 SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
 THREE = np.roll(np.eye(3), 1, axis=1)
@@ -34,9 +33,8 @@ def from_features(blocks) -> Linearization:
     features = (U * s)[:, :rank].reshape(*blocks.shape[:2], rank)
     model = models.affine(inputs=blocks.shape[2] - 1, outputs=1)
     agents = agent_data(blocks.shape[2] - 1, agents=len(blocks), samples=blocks.shape[1])
-    return Linearization(
-        model, agents, np.zeros(model.size), np.zeros(blocks.shape[:2]), features, Vt[:rank].T, s[:rank]
-    )
+    start = np.zeros(model.size), np.zeros(blocks.shape[:2])
+    return Linearization(model, agents, *start, features, s[:rank], Vt[:rank].T, None)
 
 
 def random_blocks(agents, samples=3, params=5, seed=0):
@@ -67,12 +65,12 @@ def dense_growth(name, W, blocks, gain, time):
 
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("W", [CYCLE, STAR, RING, EVEN, PATH, SWAP, THREE, np.eye(3), np.eye(1)], ids=str)
-def test_the_dense_printed_matrix_is_stable_up_to_the_limit_only(algorithm, W, time):
+def test_the_dense_printed_matrix_is_stable_up_to_the_limit_only(rule, W, time):
     for seed in range(3):
         blocks = random_blocks(len(W), seed=seed)
         lin = from_features(blocks)
-        limit = stability.step_size_limit(algorithm, W, lin, time=time)
-        sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+        limit = stability.step_size_limit(rule(W), lin, time=time)
+        sufficient = stability.sufficient_limit(rule(W), lin, time=time)
         assert 0 <= sufficient <= limit * (1 + 1e-9)
         samples, largest = blocks.shape[1], np.linalg.norm(blocks, 2, axis=(1, 2)).max() ** 2
         if np.isinf(limit):
@@ -80,9 +78,9 @@ def test_the_dense_printed_matrix_is_stable_up_to_the_limit_only(algorithm, W, t
         else:
             steps = limit * np.array([0.05, 0.3, 0.6, 0.8, 0.9, 0.99])
             above = max(1.01 * limit, 1e-2 * samples / largest)
-            assert dense_growth(algorithm.name, W, blocks, above / samples, time) > 1e-6
+            assert dense_growth(rule.name, W, blocks, above / samples, time) > 1e-6
         for step in steps[steps > 0]:
-            assert dense_growth(algorithm.name, W, blocks, step / samples, time) < 1e-9 * max(1, step)
+            assert dense_growth(rule.name, W, blocks, step / samples, time) < 1e-9 * max(1, step)
 
 
 @st.composite
@@ -102,29 +100,29 @@ def mixing_matrices(draw):
 
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
 @given(mixing_matrices(), st.sampled_from([DGD, ATC, CTA]), st.sampled_from(TIMES), st.booleans(), st.integers(0, 9))
-def test_no_limit_is_below_the_sufficient_one_nor_beyond_the_dense_matrix(W, algorithm, time, alike, seed):
+def test_no_limit_is_below_the_sufficient_one_nor_beyond_the_dense_matrix(W, rule, time, alike, seed):
     blocks = random_blocks(len(W), seed=seed)
     if alike:
         blocks = blocks[:1].repeat(len(W), 0)
     lin = from_features(blocks)
-    limit = stability.step_size_limit(algorithm, W, lin, time=time)
-    sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+    limit = stability.step_size_limit(rule(W), lin, time=time)
+    sufficient = stability.sufficient_limit(rule(W), lin, time=time)
     assert sufficient <= limit
     for step in (min(sufficient, 1e3), 0.7 * min(limit, 1e3)):
         if step > 0:
-            assert dense_growth(algorithm.name, W, blocks, step / SAMPLES, time) < 1e-9 * max(1, step)
+            assert dense_growth(rule.name, W, blocks, step / SAMPLES, time) < 1e-9 * max(1, step)
     # Closer to zero, what grows just above the limit grows by rounding.
     if 1e-4 < limit < np.inf:
-        assert dense_growth(algorithm.name, W, blocks, 1.01 * limit / SAMPLES, time) > 1e-10
+        assert dense_growth(rule.name, W, blocks, 1.01 * limit / SAMPLES, time) > 1e-10
 
 
 @pytest.mark.parametrize("link", [1e-3, 1e-6, 1e-9, 1e-11, 0.0])
 def test_a_weak_link_leaves_the_flow_of_lazy_groups_stable_for_every_step(link):
     W = (np.eye(8) + joined(link, np.full((4, 4), 1 / 4))) / 2
     lin = from_features(random_blocks(8))
-    for algorithm in (ATC, CTA):
-        assert stability.sufficient_limit(algorithm, W, lin, time="continuous") == np.inf
-        assert stability.step_size_limit(algorithm, W, lin, time="continuous") == np.inf
+    for rule in (ATC, CTA):
+        assert stability.sufficient_limit(rule(W), lin, time="continuous") == np.inf
+        assert stability.step_size_limit(rule(W), lin, time="continuous") == np.inf
 
 
 @pytest.mark.parametrize("link", [1e-3, 1e-6, 1e-9])
@@ -134,7 +132,7 @@ def test_a_weak_link_hides_no_limit_of_groups_that_are_not_lazy(link):
     unit = SAMPLES / np.linalg.norm(random_blocks(1)[0], 2) ** 2
     W = joined(link, np.array([[0.1, 0.9], [0.9, 0.1]]))
     s = 1 - 1 / np.linalg.eigvalsh(W)[0]
-    limit = stability.step_size_limit(ATC, W, lin, time="continuous")
+    limit = stability.step_size_limit(ATC(W), lin, time="continuous")
     assert limit == pytest.approx(unit * s, rel=1e-6)
 
 
@@ -143,16 +141,16 @@ def test_who_keeps_nothing_of_its_own_has_a_small_limit_but_not_zero(delta):
     """With four agents P has the eigenvalue -1, W has 2 delta - 1, and W - c Psi reaches -1 at s = 2 delta."""
     lin = from_features(random_blocks(1).repeat(4, 0))
     unit = SAMPLES / np.linalg.norm(random_blocks(1)[0], 2) ** 2
-    limit = stability.step_size_limit(DGD, circulating(delta), lin)
+    limit = stability.step_size_limit(DGD(circulating(delta)), lin)
     assert limit == pytest.approx(unit * 2 * delta, rel=2e-4)
-    assert 0.1 * limit < stability.sufficient_limit(DGD, circulating(delta), lin) < limit
+    assert 0.1 * limit < stability.sufficient_limit(DGD(circulating(delta)), lin) < limit
 
 
 @pytest.mark.parametrize("W", [SWAP, EVEN, (np.roll(np.eye(6), 1, 1) + np.roll(np.eye(6), -1, 1)) / 2, THREE,
                                circulating(0.0), np.kron(np.eye(2), THREE)], ids=str)  # fmt: skip
 def test_what_a_rotation_leaves_unmixed_has_no_limit_but_zero(W):
     lin = from_features(random_blocks(len(W)))
-    assert stability.step_size_limit(DGD, W, lin) == stability.sufficient_limit(DGD, W, lin) == 0
+    assert stability.step_size_limit(DGD(W), lin) == stability.sufficient_limit(DGD(W), lin) == 0
 
 
 def test_a_w_that_mixes_only_in_its_powers_has_a_limit_though_no_bound():
@@ -163,8 +161,8 @@ def test_a_w_that_mixes_only_in_its_powers_has_a_limit_though_no_bound():
     lin = from_features(blocks)
     assert np.linalg.norm(W - 1 / 4, 2) == pytest.approx(1) and np.abs(np.linalg.eigvals(W - 1 / 4)).max() < 0.6
     W = np.eye(4)[[1, 0, 3, 2]] @ W
-    assert stability.sufficient_limit(DGD, W, lin) == 0
-    limit = stability.step_size_limit(DGD, W, lin)
+    assert stability.sufficient_limit(DGD(W), lin) == 0
+    limit = stability.step_size_limit(DGD(W), lin)
     growth = [dense_growth("DGD", W, blocks, f * limit / SAMPLES, "discrete") for f in (0.1, 0.5, 0.99, 1.01)]
     assert max(growth[:3]) < 1e-9 and growth[3] > 1e-6
 
@@ -174,21 +172,21 @@ def test_below_the_sufficient_bounds_the_iteration_is_a_contraction(W):
     """This is how they are proven, and more than a spectral radius up to one."""
     for seed in range(5):
         blocks = random_blocks(len(W), seed=seed)
-        step = stability.sufficient_limit(DGD, W, from_features(blocks)) / SAMPLES
+        step = stability.sufficient_limit(DGD(W), from_features(blocks)) / SAMPLES
         psi = [block.T @ block for block in blocks]
         step_matrix = np.kron(W, np.eye(5)) - step * scipy.linalg.block_diag(*psi)
         assert np.linalg.norm(step_matrix, 2) < 1 + 1e-12
 
 
 @pytest.mark.parametrize("W", [CYCLE, STAR, RING], ids=["cycle", "star", "ring"])
-def test_real_training_is_bounded_below_the_limit_and_blows_up_above(algorithm, W):
+def test_real_training_is_bounded_below_the_limit_and_blows_up_above(rule, W):
     problem = affine()
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    limit = stability.step_size_limit(algorithm, W, lin)
+    limit = stability.step_size_limit(rule(W), lin)
     norms = []
     for factor in (0.99, 1.01):
         settings = {"step_size": factor * limit, "steps": 4000, "final_only": True}
-        run = train(algorithm, problem.model, problem.agents, W, problem.theta0, **settings)
+        run = train(rule(W), problem.model, problem.agents, problem.theta0, **settings)
         norms.append(np.abs(run.params).max())
     assert norms[0] < 100
     assert norms[1] > 1e6
@@ -196,10 +194,10 @@ def test_real_training_is_bounded_below_the_limit_and_blows_up_above(algorithm, 
 
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("W", [CYCLE, STAR, EVEN, PATH, SWAP], ids=["cycle", "star", "even", "path", "swap"])
-def test_the_sufficient_bound_is_the_limit_where_agents_agree(algorithm, W, time):
+def test_the_sufficient_bound_is_the_limit_where_agents_agree(rule, W, time):
     lin = from_features(random_blocks(1).repeat(len(W), 0))
-    limit = stability.step_size_limit(algorithm, W, lin, time=time)
-    sufficient = stability.sufficient_limit(algorithm, W, lin, time=time)
+    limit = stability.step_size_limit(rule(W), lin, time=time)
+    sufficient = stability.sufficient_limit(rule(W), lin, time=time)
     assert limit == pytest.approx(sufficient, rel=2e-6, abs=1e-12)
 
 
@@ -220,8 +218,8 @@ def test_the_bounds_are_those_of_the_table():
         (CTA, CYCLE, "continuous", 4.0),
         (ATC, RING, "continuous", 2.0),
     ]
-    for algorithm, W, time, s in table:
-        assert stability.sufficient_limit(algorithm, W, lin, time=time) == pytest.approx(s * unit), (W, time)
+    for rule, W, time, s in table:
+        assert stability.sufficient_limit(rule(W), lin, time=time) == pytest.approx(s * unit), (W, time)
 
 
 @pytest.mark.parametrize(
@@ -232,21 +230,21 @@ def test_known_spectra_of_unstable_flows(W, curvature, expected):
     # Inputs 1 and -1 beside the constant: J_q^T J_q = 2 I, and D = 2, so the step size is the curvature.
     W = np.asarray(W)
     lin = from_features(np.tile([[1.0, 1.0], [-1.0, 1.0]], (len(W), 1, 1)))
-    for algorithm in (ATC, CTA):
-        got = stability.eigenvalues(algorithm, W, lin, step_size=curvature)
+    for rule in (ATC, CTA):
+        got = predict(rule(W), lin, step_size=curvature).eigenvalues
         for value in expected:
             assert np.isclose(got, value, atol=1e-6).sum() == 2
-        abscissa = stability.spectral_abscissa(algorithm, W, lin, step_size=curvature)
+        abscissa = stability.spectral_abscissa(rule(W), lin, step_size=curvature)
         assert abscissa == pytest.approx(np.real(expected).max(), abs=1e-6)
-        assert curvature > stability.step_size_limit(algorithm, W, lin, time="continuous")
-    assert stability.spectral_abscissa(DGD, W, lin, step_size=curvature) < 0
+        assert curvature > stability.step_size_limit(rule(W), lin, time="continuous")
+    assert stability.spectral_abscissa(DGD(W), lin, step_size=curvature) < 0
 
 
 def test_an_alternating_mode_leaves_dgd_no_step_but_not_atc():
     lin = from_features(random_blocks(4))
-    assert stability.step_size_limit(DGD, EVEN, lin) == 0
-    assert stability.step_size_limit(ATC, EVEN, lin) > stability.sufficient_limit(ATC, EVEN, lin) > 0
-    assert stability.spectral_radius(ATC, EVEN, lin, step_size=stability.sufficient_limit(ATC, EVEN, lin)) < 1
+    assert stability.step_size_limit(DGD(EVEN), lin) == 0
+    assert stability.step_size_limit(ATC(EVEN), lin) > stability.sufficient_limit(ATC(EVEN), lin) > 0
+    assert stability.spectral_radius(ATC(EVEN), lin, step_size=stability.sufficient_limit(ATC(EVEN), lin)) < 1
 
 
 def test_an_alternating_mode_among_agents_that_learn_nothing_is_no_obstacle():
@@ -254,118 +252,118 @@ def test_an_alternating_mode_among_agents_that_learn_nothing_is_no_obstacle():
     W[:2, :2], W[2, 2] = SWAP, 1
     blocks = random_blocks(3)
     blocks[:2] = 0
-    s = stability.step_size_limit(DGD, W, from_features(blocks)) / SAMPLES * np.linalg.norm(blocks[2], 2) ** 2
+    s = stability.step_size_limit(DGD(W), from_features(blocks)) / SAMPLES * np.linalg.norm(blocks[2], 2) ** 2
     assert s == pytest.approx(2)
 
 
-def test_one_agent_is_gradient_descent(algorithm):
+def test_one_agent_is_gradient_descent(rule):
     blocks = random_blocks(1)
     lin = from_features(blocks)
-    limit = stability.step_size_limit(algorithm, np.eye(1), lin)
+    limit = stability.step_size_limit(rule(np.eye(1)), lin)
     assert limit == pytest.approx(2 * SAMPLES / np.linalg.norm(blocks[0], 2) ** 2)
-    assert stability.step_size_limit(algorithm, np.eye(1), lin, time="continuous") == np.inf
+    assert stability.step_size_limit(rule(np.eye(1)), lin, time="continuous") == np.inf
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_the_global_objective_allows_q_times_the_step(time):
     lin = from_features(random_blocks(4))
     for bound in (stability.step_size_limit, stability.sufficient_limit):
-        local, total = (bound(ATC, CYCLE, lin, objective=name, time=time) for name in ("local", "global"))
+        local, total = (bound(ATC(CYCLE, objective=name), lin, time=time) for name in ("local", "global"))
         assert total == pytest.approx(4 * local)
 
 
 def test_an_indefinite_w_is_harmless_to_the_flow_of_agents_with_orthogonal_data():
     """F W F^T has blocks w_qr J_q J_r^T, here only the diagonal ones: positive, though W has the eigenvalue -1/3."""
     lin = from_features(np.eye(4)[:, None, :])
-    for algorithm in (ATC, CTA):
-        assert stability.step_size_limit(algorithm, CYCLE, lin, time="continuous") == np.inf
-        assert stability.sufficient_limit(algorithm, CYCLE, lin, time="continuous") < np.inf
+    for rule in (ATC, CTA):
+        assert stability.step_size_limit(rule(CYCLE), lin, time="continuous") == np.inf
+        assert stability.sufficient_limit(rule(CYCLE), lin, time="continuous") < np.inf
         for step in 10.0 ** np.arange(-2, 7):
-            assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=step) < 0
+            assert stability.spectral_abscissa(rule(CYCLE), lin, step_size=step) < 0
 
 
-def test_only_an_indefinite_w_and_atc_or_cta_need_a_search(monkeypatch, algorithm):
+def test_only_an_indefinite_w_and_atc_or_cta_need_a_search(monkeypatch, rule):
     monkeypatch.setattr(stability, "_first_crossing", None)
     lin = from_features(random_blocks(4))
     for time in TIMES:
-        assert stability.step_size_limit(algorithm, STAR, lin, time=time) > 0
-        assert stability.step_size_limit(DGD, CYCLE, lin, time=time) > 0
-    assert stability.step_size_limit(algorithm, CYCLE, from_features(np.eye(4)[:, None, :]), time="continuous") > 0
+        assert stability.step_size_limit(rule(STAR), lin, time=time) > 0
+        assert stability.step_size_limit(DGD(CYCLE), lin, time=time) > 0
+    assert stability.step_size_limit(rule(CYCLE), from_features(np.eye(4)[:, None, :]), time="continuous") > 0
 
 
-def test_where_no_parameter_matters_every_step_is_stable(algorithm):
+def test_where_no_parameter_matters_every_step_is_stable(rule):
     model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="relu", b_std=0.0)
     lin = linearize(model, data.AgentData(np.zeros((4, 2, 2)), np.ones((4, 2, 1))), model.init(0))
     for bound in (stability.step_size_limit, stability.sufficient_limit):
-        assert bound(algorithm, CYCLE, lin) == np.inf
-    assert stability.null_directions(lin).shape == (model.size, model.size)
+        assert bound(rule(CYCLE), lin) == np.inf
+    assert lin.null_directions.shape == (model.size, model.size)
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING, THREE, EVEN], ids=["cycle", "ring", "three", "even"])
 def test_proposition_1_needs_no_minimality(W):
     lin = from_features(random_blocks(len(W), params=40))  # many more parameters than samples
     for step in (1e-2, 1.0, 1e3):
-        assert stability.numerical_abscissa(DGD, W, lin, step_size=step) < -1e-6
-        abscissa = stability.spectral_abscissa(DGD, W, lin, step_size=step)
-        assert abscissa <= stability.numerical_abscissa(DGD, W, lin, step_size=step) + 1e-9
+        assert stability.numerical_abscissa(DGD(W), lin, step_size=step) < -1e-6
+        abscissa = stability.spectral_abscissa(DGD(W), lin, step_size=step)
+        assert abscissa <= stability.numerical_abscissa(DGD(W), lin, step_size=step) + 1e-9
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING, np.eye(4)], ids=["cycle", "ring", "alone"])
-def test_rounding_makes_nothing_unstable_that_is_proven_stable(algorithm, W):
+def test_rounding_makes_nothing_unstable_that_is_proven_stable(rule, W):
     """The slowest modes of a wide network move at rates of rounding, of either sign."""
     lin, settings = moons(), {"step_size": 1.0}
-    assert np.linalg.eigvals(predict(algorithm, lin, W, **settings).system()[0]).real.max() > -1e-15
-    assert stability.spectral_abscissa(algorithm, W, lin, **settings) <= 0
-    assert stability.numerical_abscissa(algorithm, W, lin, **settings) <= 0
-    assert stability.spectral_radius(algorithm, W, lin, **settings) <= 1
+    assert np.linalg.eigvals(predict(rule(W), lin, **settings).system()[0]).real.max() > -1e-15
+    assert stability.spectral_abscissa(rule(W), lin, **settings) <= 0
+    assert stability.numerical_abscissa(rule(W), lin, **settings) <= 0
+    assert stability.spectral_radius(rule(W), lin, **settings) <= 1
 
 
 def test_only_what_is_proven_is_clipped():
     lin = moons()
-    for algorithm in (DGD, ATC, CTA):
-        assert stability.spectral_radius(algorithm, CYCLE, lin, step_size=100.0) > 2
-    for algorithm in (ATC, CTA):
-        assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=100.0) > 1
-        assert stability.numerical_abscissa(algorithm, CYCLE, lin, step_size=100.0) > 1
+    for rule in (DGD, ATC, CTA):
+        assert stability.spectral_radius(rule(CYCLE), lin, step_size=100.0) > 2
+    for rule in (ATC, CTA):
+        assert stability.spectral_abscissa(rule(CYCLE), lin, step_size=100.0) > 1
+        assert stability.numerical_abscissa(rule(CYCLE), lin, step_size=100.0) > 1
     # The flow of a star's W is stable for every step, but deviations grow at first.
-    assert stability.spectral_abscissa(ATC, STAR, lin, step_size=1000.0) <= 0
-    assert stability.numerical_abscissa(ATC, STAR, lin, step_size=1000.0) > 1
-    assert stability.numerical_abscissa(DGD, CYCLE, lin, step_size=1000.0) <= 0
+    assert stability.spectral_abscissa(ATC(STAR), lin, step_size=1000.0) <= 0
+    assert stability.numerical_abscissa(ATC(STAR), lin, step_size=1000.0) > 1
+    assert stability.numerical_abscissa(DGD(CYCLE), lin, step_size=1000.0) <= 0
 
 
 def test_null_directions_refute_the_proof_without_an_idle_parameter():
     lin = from_features(np.ones((2, 1, 2)))  # J_q = [1 1]: both parameters move the output
-    v = stability.null_directions(lin)
+    v = lin.null_directions
     assert_close(np.abs(v), np.full((2, 1), 0.5**0.5))
     A, _ = reference.flow("DGD", SWAP, [np.ones((1, 2))] * 2, np.zeros(2), np.zeros(2), np.zeros(2), 0.7)
     assert_close(np.append(A @ np.tile(v[:, 0], 2), 1), [0, 0, 0, 0, 1])
     problem = network()
     lin = linearize(problem.model, problem.agents, problem.theta0)
-    v = stability.null_directions(lin)
+    v = lin.null_directions
     assert v.shape == (problem.model.size, problem.model.size - lin.rank)
     jacobian = problem.linear(problem.agents.pooled()[0])[1]
     assert_close(np.append(jacobian @ v, 1), np.append(np.zeros((len(jacobian), v.shape[1])), 1))
     assert_close(v.T @ v, np.eye(v.shape[1]))
 
 
-def test_spectra_are_those_of_the_dense_printed_matrix(algorithm):
+def test_spectra_are_those_of_the_dense_printed_matrix(rule):
     blocks = random_blocks(4, samples=2, params=6)  # as many samples as parameters: nothing is left out
     lin = from_features(blocks)
     zero = np.zeros(8)
-    A, _ = reference.flow(algorithm.name, RING, list(blocks), zero, zero, np.zeros(6), 0.3 / 2 / 4)
-    settings = {"step_size": 0.3, "objective": "global"}
+    A, _ = reference.flow(rule.name, RING, list(blocks), zero, zero, np.zeros(6), 0.3 / 2 / 4)
+    method, settings = rule(RING, objective="global"), {"step_size": 0.3}
     expected = np.linalg.eigvals(A)
-    got = stability.eigenvalues(algorithm, RING, lin, **settings)
+    got = predict(method, lin, **settings).eigenvalues
     assert len(got) == len(expected)
     assert np.abs(got[:, None] - expected[None]).min(axis=0).max() < 1e-6
-    assert stability.spectral_radius(algorithm, RING, lin, **settings) == pytest.approx(np.abs(1 + expected).max())
-    assert stability.spectral_abscissa(algorithm, RING, lin, **settings) == pytest.approx(expected.real.max())
+    assert stability.spectral_radius(method, lin, **settings) == pytest.approx(np.abs(1 + expected).max())
+    assert stability.spectral_abscissa(method, lin, **settings) == pytest.approx(expected.real.max())
     symmetric = np.linalg.eigvalsh((A + A.T) / 2).max()
-    assert stability.numerical_abscissa(algorithm, RING, lin, **settings) == pytest.approx(symmetric)
+    assert stability.numerical_abscissa(method, lin, **settings) == pytest.approx(symmetric)
 
 
 @pytest.mark.parametrize("W", [CYCLE, RING], ids=["cycle", "ring"])
-def test_final_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
+def test_final_disagreement_is_the_fixed_point_s_to_first_order(rule, W):
     blocks = random_blocks(AGENTS)
     y = np.random.default_rng(9).normal(size=blocks.shape[:2])
     optimum = np.linalg.lstsq(blocks.reshape(-1, 5), y.reshape(-1))[0]
@@ -373,13 +371,13 @@ def test_final_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
     assert np.abs(gradients).max() > 0.1
     errors = []
     for step in (1e-3, 5e-4):
-        A, u = reference.flow(algorithm.name, W, list(blocks), np.zeros(12), y.reshape(-1), np.zeros(5), step / SAMPLES)
+        A, u = reference.flow(rule.name, W, list(blocks), np.zeros(12), y.reshape(-1), np.zeros(5), step / SAMPLES)
         fixed = np.linalg.solve(A, -u).reshape(AGENTS, 5)
-        got = stability.final_disagreement(algorithm, W, gradients, step_size=step)
+        got = stability.final_disagreement(rule(W), gradients, step_size=step)
         errors.append(np.abs(fixed - fixed.mean(0) - got).max())
         assert errors[-1] < 0.05 * np.abs(got).max()
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
-    total = stability.final_disagreement(algorithm, W, gradients, step_size=4 * step, objective="global")
+    total = stability.final_disagreement(rule(W, objective="global"), gradients, step_size=4 * step)
     assert_close(total, got)
 
 
@@ -387,39 +385,63 @@ def test_final_disagreement_is_the_fixed_point_s_to_first_order(algorithm, W):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"algorithm": "DGD"}, "algorithm must be of type Algorithm"),
-        ({"W": np.eye(3)}, "W must have shape"),
-        ({"W": 2 * np.eye(4)}, "doubly stochastic"),
+        ({"method": "DGD"}, "method must be of type Method, got str"),
+        ({"method": DGD}, "method must be of type Method, got Rule"),
+        ({"method": DGD(np.eye(3))}, r"W must have shape \(4, 4\), got \(3, 3\)"),
         ({"lin": CYCLE}, "lin must be of type Linearization"),
-        ({"objective": "mine"}, "objective must be one of"),
         ({"time": "both"}, "time must be one of"),
     ],
 )
 def test_bad_input_of_the_limits(bound, change, match):
-    good = {"algorithm": DGD, "W": CYCLE, "lin": from_features(random_blocks(4)), **change}
+    good = {"method": DGD(CYCLE), "lin": from_features(random_blocks(4)), **change}
     with pytest.raises(ValueError, match=match):
-        bound(good.pop("algorithm"), good.pop("W"), good.pop("lin"), **good)
+        bound(good.pop("method"), good.pop("lin"), **good)
+
+
+SPECTRA = [stability.spectral_radius, stability.spectral_abscissa, stability.numerical_abscissa]
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"method": "DGD"}, "method must be of type Method, got str"),
+        ({"method": DGD(np.eye(3))}, r"W must have shape \(4, 4\), got \(3, 3\)"),
+        ({"lin": CYCLE}, "lin must be of type Linearization"),
+        ({"step_size": 0}, "step_size must be positive"),
+    ],
+)
+def test_bad_input_of_the_spectra(spectrum, change, match):
+    good = {"method": DGD(CYCLE), "lin": from_features(random_blocks(4)), "step_size": 1.0, **change}
+    with pytest.raises(ValueError, match=match):
+        spectrum(good.pop("method"), good.pop("lin"), **good)
 
 
 def test_bad_input_of_the_rest():
     lin = from_features(random_blocks(4))
     with pytest.raises(ValueError, match="step_size must be positive"):
-        stability.eigenvalues(DGD, CYCLE, lin, step_size=0)
-    with pytest.raises(ValueError, match="lin must be of type Linearization"):
-        stability.null_directions(CYCLE)
+        predict(DGD(CYCLE), lin, step_size=0).eigenvalues
+    with pytest.raises(ValueError, match="method must be of type Method, got Rule"):
+        stability.final_disagreement(DGD, np.zeros((4, 2)), step_size=1.0)
     with pytest.raises(ValueError, match="gradients must have shape"):
-        stability.final_disagreement(DGD, CYCLE, np.zeros(4), step_size=1.0)
-    with pytest.raises(ValueError, match="W must have shape"):
-        stability.final_disagreement(DGD, CYCLE, np.zeros((3, 2)), step_size=1.0)
+        stability.final_disagreement(DGD(CYCLE), np.zeros(4), step_size=1.0)
+    with pytest.raises(ValueError, match=r"gradients must have shape \(4, params\), got \(3, 2\)"):
+        stability.final_disagreement(DGD(CYCLE), np.zeros((3, 2)), step_size=1.0)
+    with pytest.raises(ValueError, match="W must be doubly stochastic"):
+        DGD(2 * np.eye(4))
+    with pytest.raises(ValueError, match="objective must be one of"):
+        DGD(CYCLE, objective="mine")
+    with pytest.raises(ValueError, match=r'only loss="mse" has a closed form, .* got \'binary_cross_entropy\''):
+        predict(DGD(CYCLE), moons(), step_size=1.0, loss="binary_cross_entropy").eigenvalues
 
 
 def test_a_flow_that_is_unstable_far_out_only_has_its_limit_there():
     """On the cycle of four with one sample each: no real eigenvalue crosses, and a pair does at s = 1150."""
     blocks = np.random.default_rng(13).normal(size=(4, 1, 4))
     lin = from_features(np.concatenate([blocks, np.ones((4, 1, 1))], axis=2))
-    limit = stability.step_size_limit(ATC, CYCLE, lin, time="continuous")
+    limit = stability.step_size_limit(ATC(CYCLE), lin, time="continuous")
     assert limit * np.linalg.norm(lin.features, axis=(1, 2)).max() ** 2 > 1100
-    below, above = (stability.spectral_abscissa(ATC, CYCLE, lin, step_size=f * limit) for f in (0.99, 1.01))
+    below, above = (stability.spectral_abscissa(ATC(CYCLE), lin, step_size=f * limit) for f in (0.99, 1.01))
     assert below < 0 < above
 
 
@@ -427,7 +449,7 @@ def test_the_search_goes_on_to_the_first_real_crossing_however_far_it_is():
     blocks = np.array([[[7, -5, 9, 1], [-11, 9, 0, 1], [-12, -3, 1, 1]],
                        [[3, -10, -11, 100], [2, -5, 2, 100], [8, -16, 3, 100]]])  # fmt: skip
     blocks = blocks / [[[1.0]], [[100.0]]]
-    limit = stability.step_size_limit(ATC, SWAP, from_features(blocks), time="continuous")
+    limit = stability.step_size_limit(ATC(SWAP), from_features(blocks), time="continuous")
     growth = [dense_growth("ATC", SWAP, blocks, f * limit / 3, "continuous") for f in (0.5, 0.99, 1.01, 2.0)]
     assert max(growth[:2]) < 1e-9 and min(growth[2:]) > 0
 
@@ -435,10 +457,10 @@ def test_the_search_goes_on_to_the_first_real_crossing_however_far_it_is():
 def test_nothing_grows_where_nothing_moves():
     lin = from_features(np.zeros((4, 1, 3)))
     assert lin.rank == 0
-    for algorithm in (DGD, ATC, CTA):
-        assert stability.spectral_radius(algorithm, CYCLE, lin, step_size=1.0) == 0
-        assert stability.spectral_abscissa(algorithm, CYCLE, lin, step_size=1.0) == -np.inf
-        assert stability.numerical_abscissa(algorithm, CYCLE, lin, step_size=1.0) == -np.inf
+    for rule in (DGD, ATC, CTA):
+        assert stability.spectral_radius(rule(CYCLE), lin, step_size=1.0) == 0
+        assert stability.spectral_abscissa(rule(CYCLE), lin, step_size=1.0) == -np.inf
+        assert stability.numerical_abscissa(rule(CYCLE), lin, step_size=1.0) == -np.inf
 
 
 @pytest.mark.parametrize(
@@ -450,4 +472,4 @@ def test_nothing_grows_where_nothing_moves():
 )
 def test_final_disagreement_is_about_one_optimum(W, gradients, match):
     with pytest.raises(ValueError, match=match):
-        stability.final_disagreement(DGD, W, gradients, step_size=1.0)
+        stability.final_disagreement(DGD(W), gradients, step_size=1.0)
