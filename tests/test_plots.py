@@ -8,11 +8,10 @@ import pytest
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-
 from peerflow import data, mixing, models, plots, stability
-from peerflow.algorithms import ATC, DGD
 from peerflow.compare import compare
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, DGD
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def comparison():
     agents = data.half_moons(agents=3, samples=4, seed=1)
     model = models.mlp(inputs=2, widths=(8,), outputs=1)
     lin = linearize(model, agents, model.init(0))
-    return compare(DGD, lin, mixing.metropolis_hastings(nx.path_graph(3)), step_size=0.5, steps=5)
+    return compare(DGD(mixing.metropolis_hastings(nx.path_graph(3))), lin, step_size=0.5, steps=5)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +34,8 @@ def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
     fig = plots.loss_curves({"path": comparison}, kind=kind, xscale=xscale)
     top, bottom = fig.axes
     observed, flow = getattr(comparison.run, attribute), getattr(comparison.flow, attribute)
-    exact = getattr(comparison.exact, attribute)
-    for q, (solid, dashed) in enumerate(zip(top.lines[::2], top.lines[1::2], strict=True)):
+    iteration = getattr(comparison.iteration, attribute)
+    for q, (solid, dashed) in enumerate(zip(top.lines[::2], top.lines[1::2])):
         assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
         assert solid.get_color() == dashed.get_color() == plots.agent_colours(3)[q]
         np.testing.assert_array_equal(solid.get_xdata(), np.arange(first, 6))
@@ -44,7 +43,7 @@ def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
         np.testing.assert_array_equal(dashed.get_ydata(), flow[first:, q])
     assert len(top.lines) == 6 and len(bottom.lines) == 6
     for q in range(3):
-        for line, predicted, style in ((bottom.lines[q], flow, "--"), (bottom.lines[3 + q], exact, ":")):
+        for line, predicted, style in ((bottom.lines[q], flow, "--"), (bottom.lines[3 + q], iteration, ":")):
             assert line.get_linestyle() == style
             wanted = np.maximum(np.abs(predicted - observed) / observed, 1e-12)[1:, q]
             np.testing.assert_allclose(line.get_ydata(), wanted, rtol=1e-12)
@@ -56,8 +55,8 @@ def test_rounding_is_drawn_at_the_floor():
     agents = data.half_moons(agents=3, samples=4, seed=1)
     model = models.affine(inputs=2, outputs=1)
     lin = linearize(model, agents, np.zeros(model.size))
-    exact = compare(DGD, lin, np.full((3, 3), 1 / 3), step_size=0.3, steps=5)
-    bottom = plots.loss_curves({"affine": exact}).axes[1]
+    iteration = compare(DGD(np.full((3, 3), 1 / 3)), lin, step_size=0.3, steps=5)
+    bottom = plots.loss_curves({"affine": iteration}).axes[1]
     for line in bottom.lines[3:]:
         np.testing.assert_array_equal(line.get_ydata(), np.full(5, 1e-12))
 
@@ -72,12 +71,12 @@ def test_contours_are_those_of_the_outputs(comparison):
     levels = np.sort(comparison.run.outputs(x)[[0, 5], 1].mean(axis=(1, 2)))
     fig = plots.output_contours(comparison, x, agent=1, steps=[0, 5], levels=levels)
     assert [ax.get_title() for ax in fig.axes] == ["k = 0", "k = 5"]
-    for ax, k in zip(fig.axes, (0, 5), strict=True):
+    for ax, k in zip(fig.axes, (0, 5)):
         np.testing.assert_array_equal(np.stack(ax.lines[0].get_data(), axis=1), x)
         assert len(ax.collections) == 3
-        for collection, source in zip(ax.collections, (comparison.run, comparison.flow, comparison.exact), strict=True):
+        for collection, source in zip(ax.collections, (comparison.run, comparison.flow, comparison.iteration)):
             drawn = 0
-            for level, path in zip(levels, collection.get_paths(), strict=True):
+            for level, path in zip(levels, collection.get_paths()):
                 if len(path.vertices) > 0:
                     drawn += 1
                     outputs = source.outputs(path.vertices)[k, 1, :, 0]
@@ -100,25 +99,28 @@ def test_bad_input(comparison):
         plots.loss_curves({})
     with pytest.raises(ValueError, match="agents must be at least 1, got 0"):
         plots.agent_colours(0)
+    with pytest.raises(ValueError, match="method must be of type Method, got Rule"):
+        plots.spectra([DGD], comparison.flow.lin, [0.1])
 
 
 def test_spectra_are_drawn_with_their_limits(comparison):
     lin, W = comparison.flow.lin, mixing.metropolis_hastings(nx.path_graph(3))
     steps = np.array([0.1, 1.0, 10.0])
-    fig = plots.spectra([DGD, ATC], W, lin, steps, objective="global")
+    methods = [DGD(W, objective="global"), ATC(W)]
+    fig = plots.spectra(methods, lin, steps)
     for ax, spectrum, time, edge in (
         (fig.axes[0], stability.spectral_radius, "discrete", 1.0),
         (fig.axes[1], stability.spectral_abscissa, "continuous", 0.0),
     ):
         lines = iter(ax.lines)
         assert next(lines).get_ydata() == [edge, edge]
-        for algorithm in (DGD, ATC):
+        for method in methods:
             curve = next(lines)
-            wanted = [spectrum(algorithm, W, lin, step_size=step, objective="global") for step in steps]
-            assert curve.get_label() == algorithm.name
+            wanted = [spectrum(method, lin, step_size=step) for step in steps]
+            assert curve.get_label() == method.name
             np.testing.assert_array_equal(curve.get_xdata(), steps)
             np.testing.assert_allclose(curve.get_ydata(), wanted, rtol=1e-12)
-            limit = stability.step_size_limit(algorithm, W, lin, objective="global", time=time)
+            limit = stability.step_size_limit(method, lin, time=time)
             if np.isfinite(limit):
                 mark = next(lines)
                 assert mark.get_xdata() == [limit, limit] and mark.get_color() == curve.get_color()
