@@ -54,7 +54,10 @@ class AgentData:
         _checks.choice("weigh", self.weigh, {"agents": None, "samples": None})
         x, y = self.x, self.y
         if _ragged(x) or _ragged(y):
-            if not isinstance(y, (list, tuple)) or len(x) != len(y):
+            for name, each in (("x", x), ("y", y)):
+                if not isinstance(each, (list, tuple, np.ndarray)) or _length(each) is None:
+                    raise ValueError(f"{name} must be a list with one array for each agent, got {type(each).__name__}")
+            if len(x) != len(y):
                 raise ValueError(f"x and y must hold one array for each agent, got {len(x)} and {len(y)}")
             x = tuple(_checks.array(f"x[{q}]", each, ("samples", "inputs", ...)) for q, each in enumerate(x))
             y = tuple(_checks.array(f"y[{q}]", each, (len(x[q]), "outputs")) for q, each in enumerate(y))
@@ -116,7 +119,17 @@ class AgentData:
 
 def _ragged(values) -> bool:
     """Say whether agents' arrays, given as a list or tuple, differ in length."""
-    return isinstance(values, (list, tuple)) and len({np.shape(each)[:1] for each in values}) > 1
+    return isinstance(values, (list, tuple)) and len({_length(each) for each in values}) > 1
+
+
+def _length(values) -> int | None:
+    """Return how long an array or a list is, or None if it has no length."""
+    if getattr(values, "shape", ()):
+        return values.shape[0]
+    try:
+        return len(values)
+    except TypeError:
+        return None
 
 
 def partition(x, y, *, agents: int, samples: int | Sequence[int], seed: int) -> AgentData:
@@ -150,7 +163,7 @@ def partition(x, y, *, agents: int, samples: int | Sequence[int], seed: int) -> 
 def _counts(agents, samples) -> list[int]:
     """Return how many samples each agent gets."""
     agents = _checks.count("agents", agents)
-    if not isinstance(samples, (list, tuple, np.ndarray)):
+    if not isinstance(samples, (list, tuple)) and np.ndim(samples) == 0:
         return [_checks.count("samples", samples)] * agents
     if len(samples) != agents:
         raise ValueError(f"samples must be one number or one for each of {agents} agents, got {len(samples)}")

@@ -65,9 +65,7 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
     """
     size = "agents" if agents is None else _checks.count("agents", agents)
     if scipy.sparse.issparse(W):
-        _checks.array("W", W.data)
-        _checks.shape_of("W", W.shape, (size, size))
-        W = scipy.sparse.csr_array(W, dtype=np.float64)
+        W = _sparse(W, size)
     else:
         W = _checks.array("W", W, (size, size))
         if isinstance(W, jax.core.Tracer):
@@ -86,10 +84,18 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
     return W
 
 
+def _sparse(W, size) -> scipy.sparse.csr_array:
+    """Return a sparse W of any format by rows and in float64, after checking its shape and its numbers."""
+    _checks.shape_of("W", W.shape, (size, size))
+    W = scipy.sparse.csr_array(W)
+    entries = _checks.array("W", W.data).astype(np.float64)
+    return scipy.sparse.csr_array((entries, W.indices, W.indptr), W.shape)
+
+
 def is_symmetric(W) -> bool:
     """Say whether W is symmetric to rounding: agents then trust each other equally."""
     if scipy.sparse.issparse(W):
-        _checks.shape_of("W", W.shape, ("agents", "agents"))
+        W = _sparse(W, "agents")
         return bool(abs(W - W.T).max() <= 1e-14)
     W = _checks.array("W", W, ("agents", "agents"))
     return np.allclose(W, W.T, rtol=0, atol=1e-14)
