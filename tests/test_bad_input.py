@@ -3,16 +3,15 @@
 import networkx as nx
 import numpy as np
 import pytest
-from problems import CYCLE, affine
-from rejection import INF, NAN, check, rejects, with_entry
-
+import scipy.sparse
 from peerflow import mixing, models
-from peerflow.algorithms import DGD
-from peerflow.data import AgentData, half_moons, mnist_zeros_ones, partition
-from peerflow.engines import state_matrix
+from peerflow.data import AgentData, digits, half_moons, mnist_zeros_ones, partition
 from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.training import train
+from problems import CYCLE, affine
+from rejection import INF, NAN, check, rejects, with_entry
 
 PROBLEM = affine()
 MODEL, DATA, THETA0 = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0
@@ -32,7 +31,8 @@ GRAPHS = [
 
 @pytest.mark.parametrize(("graph", "message"), GRAPHS)
 def test_graphs(graph, message):
-    check(lambda: mixing.metropolis_hastings(graph), message)
+    for sparse in (False, True):
+        check(lambda sparse=sparse: mixing.metropolis_hastings(graph, sparse=sparse), message)
     check(lambda: mixing.max_norm_synchronization(np.ones((3, 2)), graph), message)
 
 
@@ -71,19 +71,39 @@ MATRICES = [
 @pytest.mark.parametrize(("W", "message"), MATRICES)
 def test_mixing_matrices(W, message):
     message = message.replace(r"\w+", "(agents|4)")
-    for call in (
-        lambda: mixing.doubly_stochastic(W),
-        lambda: mixing.spectral_gap(W),
-        lambda: state_matrix(DGD, W, np.zeros((4, 2, 2))),
-        lambda: predict(DGD, LIN, W, step_size=0.1),
-        lambda: train(DGD, MODEL, DATA, W, THETA0, step_size=0.1, steps=1),
-    ):
-        check(call, message)
+    for call in (mixing.doubly_stochastic, mixing.spectral_gap, DGD, ATC, CTA):
+        check(lambda call=call: call(W), message)
+
+
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.coo_matrix, scipy.sparse.dia_array])
+@pytest.mark.parametrize(
+    ("W", "message"), [case for case in MATRICES if isinstance(case[0], np.ndarray) and case[0].ndim == 2]
+)
+def test_sparse_mixing_matrices(form, W, message):
+    message = message.replace(r"\w+", "(agents|4)").replace(" of 16 entries", r" of \d+ entries")
+    for call in (mixing.doubly_stochastic, mixing.spectral_gap, DGD):
+        check(lambda call=call: call(form(W)), message)
+
+
+@rejects([
+    (lambda: mixing.doubly_stochastic(scipy.sparse.csr_array(CYCLE), 3), r"W must have shape \(3, 3\), got \(4, 4\)"),
+    (lambda: mixing.doubly_stochastic(scipy.sparse.csr_array((0, 0))), "W must have at least one agent, got none"),
+    (lambda: mixing.doubly_stochastic(scipy.sparse.csr_array((2, 2))), "but row 0 sums to 0.0"),
+    (lambda: mixing.doubly_stochastic(scipy.sparse.coo_array(np.ones(4) / 4)), r"W must have shape \(agents, agents\)"),
+    (lambda: mixing.is_symmetric(scipy.sparse.csr_array((2, 3))), r"W must have shape \(agents, agents\), got \(2, 3\)"),
+    (lambda: mixing.is_symmetric(np.ones((2, 3))), r"W must have shape \(agents, agents\), got \(2, 3\)"),
+    (lambda: mixing.is_symmetric([[NAN]]), "W must be finite"),
+    (lambda: mixing.is_symmetric(scipy.sparse.csr_array([[NAN]])), "W must be finite"),
+    (lambda: mixing.is_symmetric(scipy.sparse.csr_array([[1j]])), "W must be real numbers, got dtype complex128"),
+])  # fmt: skip
+def test_sparse_matrices_of_another_kind(call, message):
+    check(call, message)
 
 
 def test_a_mixing_matrix_of_another_size_or_of_none():
-    check(lambda: predict(DGD, LIN, np.eye(3), step_size=0.1), r"W must have shape \(4, 4\), got \(3, 3\)")
-    check(lambda: train(DGD, MODEL, DATA, np.eye(5), THETA0, step_size=0.1, steps=1), r"\(4, 4\), got \(5, 5\)")
+    for three, five in ((np.eye(3), np.eye(5)), (scipy.sparse.eye_array(3), scipy.sparse.eye_array(5))):
+        check(lambda W=three: predict(DGD(W), LIN, step_size=0.1), r"W must have shape \(4, 4\), got \(3, 3\)")
+        check(lambda W=five: train(DGD(W), MODEL, DATA, THETA0, step_size=0.1, steps=1), r"\(4, 4\), got \(5, 5\)")
     check(lambda: mixing.spectral_gap(np.empty((0, 0))), "W must have at least one agent, got none")
 
 
@@ -105,17 +125,54 @@ X, Y = DATA.x, DATA.y
 
 
 @rejects([
-    (lambda: AgentData(X[0], Y), r"x must have shape \(agents, samples, inputs\), got \(3, 2\)"),
+    (lambda: AgentData(X[0], Y), r"x must have shape \(agents, samples, inputs, \.\.\.\), got \(3, 2\)"),
     (lambda: AgentData(X, Y[:, :2]), r"y must have shape \(4, 3, outputs\), got \(4, 2, 1\)"),
     (lambda: AgentData(X, Y[..., 0]), r"y must have shape \(4, 3, outputs\), got \(4, 3\)"),
     (lambda: AgentData(with_entry(X, NAN), Y), "x must be finite, got 1 NaN or infinite of 24 entries"),
     (lambda: AgentData(X, with_entry(Y, INF)), "y must be finite, got 1 NaN"),
-    (lambda: AgentData([[[1.0], [2.0]], [[3.0]]], Y), "x must be a rectangular array"),
+    (lambda: AgentData([[[1.0], [2.0]], [[3.0, 4.0], [5.0]]], Y), "x must be a rectangular array"),
     (lambda: AgentData(X.astype(str), Y), "x must be real numbers, got dtype <U"),
-    (lambda: AgentData(X[:, :0], Y[:, :0]), r"x and y must not be empty, got shapes \(4, 0, 2\)"),
-    (lambda: AgentData(X, Y[..., :0]), "x and y must not be empty"),
+    (lambda: AgentData(X[:, :0], Y[:, :0]), r"x and y must not be empty, got shapes \(0, 2\) and \(0, 1\) of agent 0"),
+    (lambda: AgentData(X, Y[..., :0]), r"x and y must not be empty, got shapes \(3, 2\) and \(3, 0\) of agent 0"),
+    (lambda: AgentData(X[:0], Y[:0]), r"x and y must not be empty, got shapes \(0, 3, 2\) and \(0, 3, 1\)"),
+    (lambda: AgentData([], []), r"x must have shape \(agents, samples, inputs, \.\.\.\), got \(0,\)"),
+    (lambda: AgentData(X, Y, weigh="mean"), "weigh must be one of 'agents', 'samples', got 'mean'"),
+    (lambda: AgentData(X, Y, weigh=None), "weigh must be one of 'agents', 'samples', got None"),
 ])  # fmt: skip
 def test_agent_data(call, message):
+    check(call, message)
+
+
+# Three samples of the first agent, one of the second.
+XS, YS = [X[0], X[1, :1]], [Y[0], Y[1, :1]]
+
+
+@rejects([
+    (lambda: AgentData(XS, YS[:1]), "x and y must hold one array for each agent, got 2 and 1"),
+    (lambda: AgentData(XS, Y), "x and y must hold one array for each agent, got 2 and 4"),
+    (lambda: AgentData(X, YS), "x and y must hold one array for each agent, got 4 and 2"),
+    (lambda: AgentData(XS, None), "y must be a list with one array for each agent, got NoneType"),
+    (lambda: AgentData(None, YS), "x must be a list with one array for each agent, got NoneType"),
+    (lambda: AgentData(XS, iter(YS)), "y must be a list with one array for each agent, got list_iterator"),
+    (lambda: AgentData(XS, dict(enumerate(YS))), "y must be a list with one array for each agent, got dict"),
+    (lambda: AgentData(np.array(1.0), YS), "x must be a list with one array for each agent, got ndarray"),
+    (lambda: AgentData(XS, [Y[0], Y[1, :2]]), r"y\[1\] must have shape \(1, outputs\), got \(2, 1\)"),
+    (lambda: AgentData(XS, Y[:2]), r"y\[1\] must have shape \(1, outputs\), got \(3, 1\)"),
+    (lambda: AgentData(X[:2], YS), r"y\[1\] must have shape \(3, outputs\), got \(1, 1\)"),
+    (lambda: AgentData(XS, [Y[0], Y[1, :1, 0]]), r"y\[1\] must have shape \(1, outputs\), got \(1,\)"),
+    (lambda: AgentData([X[0], X[1, 0]], YS), r"x\[1\] must have shape \(samples, inputs, \.\.\.\), got \(2,\)"),
+    (lambda: AgentData([X[0], 3.0], YS), r"x\[1\] must have shape \(samples, inputs, \.\.\.\), got \(\)"),
+    (lambda: AgentData([X[0], X[1, :1, :1]], YS), r"x must have samples of one shape, got \(1,\), \(2,\)"),
+    (lambda: AgentData(XS, [Y[0], np.ones((1, 2))]), r"y must have samples of one shape, got \(1,\), \(2,\)"),
+    (lambda: AgentData([X[0], X[1, :0]], [Y[0], Y[1, :0]]), r"must not be empty, got shapes \(0, 2\) .* of agent 1"),
+    (lambda: AgentData([X[0, :, :0], X[1, :1, :0]], YS), r"must not be empty, got shapes \(3, 0\) .* of agent 0"),
+    (lambda: AgentData([X[0], with_entry(XS[1], NAN)], YS), r"x\[1\] must be finite, got 1 NaN or infinite of 2"),
+    (lambda: AgentData(XS, [with_entry(YS[0], INF), YS[1]]), r"y\[0\] must be finite, got 1 NaN or infinite of 3"),
+    (lambda: AgentData([[[1.0], [2.0, 3.0]], [[4.0]]], YS), r"x\[0\] must be a rectangular array of numbers"),
+    (lambda: AgentData([[["a"], ["b"], ["c"]], [["d"]]], YS), r"x\[0\] must be real numbers, got dtype <U1"),
+    (lambda: AgentData(XS, YS, weigh="size"), "weigh must be one of 'agents', 'samples', got 'size'"),
+])  # fmt: skip
+def test_agent_data_of_lists(call, message):
     check(call, message)
 
 
@@ -125,12 +182,15 @@ def deal(x=X[0], y=Y[0], agents=1, samples=1, seed=0):
 
 @rejects([
     (lambda: deal(agents=2, samples=2), "2 agents with 2 samples need 4, got a pool of 3"),
-    (lambda: deal(x=X), r"x must have shape \(n, inputs\), got \(4, 3, 2\)"),
+    (lambda: deal(agents=2, samples=[1, 3]), "2 agents with 1 to 3 samples need 4, got a pool of 3"),
+    (lambda: deal(x=X), r"y must have shape \(4, outputs\), got \(3, 1\)"),
+    (lambda: deal(x=X[0, :, 0]), r"x must have shape \(n, inputs, \.\.\.\), got \(3,\)"),
     (lambda: deal(y=Y[0, :2]), r"y must have shape \(3, outputs\), got \(2, 1\)"),
     (lambda: deal(y=Y[0, :, 0]), r"y must have shape \(3, outputs\), got \(3,\)"),
     (lambda: deal(x=with_entry(X[0], NAN)), "x must be finite"),
     (lambda: deal(x="data"), "x must be real numbers"),
     (lambda: mnist_zeros_ones(agents=8, samples=267), "8 agents with 267 samples need 2136, got a pool of 2128"),
+    (lambda: digits(agents=2, samples=899), "2 agents with 899 samples need 1798, got a pool of 1797"),
     (lambda: half_moons(agents=2, samples=2, noise=-0.1), "noise must not be negative, got -0.1"),
     (lambda: half_moons(agents=2, samples=2, noise=NAN), "noise must be finite, got nan"),
     (lambda: half_moons(agents=2, samples=2, noise="0.1"), "noise must be a number, got '0.1'"),
@@ -138,6 +198,9 @@ def deal(x=X[0], y=Y[0], agents=1, samples=1, seed=0):
 ])  # fmt: skip
 def test_data_sets(call, message):
     check(call, message)
+
+
+LOADERS = [half_moons, mnist_zeros_ones, digits, deal]
 
 
 COUNTS = [
@@ -153,9 +216,24 @@ COUNTS = [
 
 @pytest.mark.parametrize(("count", "message"), COUNTS)
 @pytest.mark.parametrize("name", ["agents", "samples"])
-@pytest.mark.parametrize("load", [half_moons, mnist_zeros_ones, deal])
+@pytest.mark.parametrize("load", LOADERS)
 def test_numbers_of_agents_and_samples(load, name, count, message):
     check(lambda: load(**{"agents": 2, "samples": 2} | {name: count}), f"{name} {message}")
+
+
+@pytest.mark.parametrize(("samples", "message"), [
+    ([2], "must be one number or one for each of 2 agents, got 1"),
+    ([], "must be one number or one for each of 2 agents, got 0"),
+    (np.ones(3, int), "must be one number or one for each of 2 agents, got 3"),
+    *[([2, count], message) for count, message in COUNTS],
+    (np.ones((2, 2), int), r"must be a whole number, got array\(\[1, 1\]\)"),
+    (np.ones(2), r"must be a whole number, got np.float64\(1.0\)"),
+    ("12", "must be a whole number, got '12'"),
+    ({1: 2}, r"must be a whole number, got \{1: 2\}"),
+])  # fmt: skip
+@pytest.mark.parametrize("load", LOADERS)
+def test_numbers_of_samples_one_for_each_agent(load, samples, message):
+    check(lambda: load(agents=2, samples=samples), f"samples {message}")
 
 
 SEEDS = [(-1, "at least 0, got -1"), (0.5, "a whole number, got 0.5"), (True, "a whole number"), (2**32, "below 2")]
@@ -163,7 +241,7 @@ SEEDS = [(-1, "at least 0, got -1"), (0.5, "a whole number, got 0.5"), (True, "a
 
 @pytest.mark.parametrize(("seed", "message"), [*SEEDS, ("0", "a whole number, got '0'"), (None, "a whole number")])
 def test_seeds(seed, message):
-    for load in (half_moons, mnist_zeros_ones, deal):
+    for load in LOADERS:
         check(lambda load=load: load(agents=1, samples=1, seed=seed), f"seed must be {message}")
     check(lambda: MODEL.init(seed), f"seed must be {message}")
 
