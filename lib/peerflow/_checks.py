@@ -11,8 +11,8 @@ import scipy.sparse
 _PLAIN = (np.ndarray, np.matrix, np.memmap)
 
 
-def array(name, value, shape=None):
-    """Return ``value`` as a floating array of this shape, free of NaN and infinity.
+def array(name, value, shape=None, *, finite=True):
+    """Return ``value`` as a floating array of this shape, free of NaN and infinity unless they are allowed.
 
     Parameters
     ----------
@@ -23,6 +23,8 @@ def array(name, value, shape=None):
         integers and booleans become float64.
     shape
         One entry per axis: an integer is required, a string names a free axis. Axes of one name are equally long.
+    finite
+        Refuse NaN and infinity.
 
     Raises
     ------
@@ -33,7 +35,7 @@ def array(name, value, shape=None):
     result = value if isinstance(value, jax.core.Tracer) else _numbers(name, value)
     if shape is not None:
         shape_of(name, result.shape, shape)
-    if isinstance(result, np.ndarray) and not np.isfinite(result).all():
+    if finite and isinstance(result, np.ndarray) and not np.isfinite(result).all():
         bad = int((~np.isfinite(result)).sum())
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {result.size} entries")
     return result

@@ -5,6 +5,7 @@ Agent q's objective is :math:`L_q(\theta) = \frac1D \sum_i \ell(f(x_{q,i};\theta
 (12) that of :math:`L`, which is Q times smaller in each agent's block. ``objective`` picks one of the two, everywhere.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,9 +58,11 @@ def loss_function(loss: str | Callable, y: Float[np.ndarray, "*samples outputs"]
     Raises
     ------
     ValueError
-        If the name is unknown, or a cross-entropy is asked for targets that are not probabilities, or for one output.
+        If the name is unknown, or a cross-entropy is asked for targets that are not probabilities, or for one output;
+        or if a callable does not return one number for each sample.
     """
     if callable(loss):
+        _one_a_sample(loss, np.shape(y)[-2:])
         return loss
     function = _checks.choice("loss", loss, LOSSES)
     if loss == "mse":
@@ -76,13 +79,26 @@ def loss_function(loss: str | Callable, y: Float[np.ndarray, "*samples outputs"]
     return function
 
 
+def _one_a_sample(loss, shape):
+    """Refuse a function that returns (n, 1), say: times the samples' weights (n,) it would broadcast to (n, n)."""
+    outputs = jax.ShapeDtypeStruct(shape, jnp.float64)
+    try:
+        losses = jax.eval_shape(loss, outputs, outputs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"loss must be a JAX function of outputs and targets {shape}: {error}") from error
+    have = getattr(losses, "shape", type(losses).__name__)
+    if have != shape[:1]:
+        raise ValueError(f"loss must return one number for each of {shape[0]} samples, shape {shape[:1]}, got {have}")
+
+
 class Evaluation(NamedTuple):
     """How good outputs are on a data set."""
 
     losses: Float[np.ndarray, "*batch"]
     """The mean loss over the samples."""
     accuracy: Float[np.ndarray, "*batch"]
-    """The share of samples whose class is right: the largest output's, or for one output the side of the middle."""
+    """The share of samples whose class is right: the largest output's, or for one output the side of the middle.
+    NaN, as a diverging run may give it, is never right."""
 
 
 def evaluate(outputs, y, loss: str | Callable = "mse") -> Evaluation:
@@ -97,15 +113,17 @@ def evaluate(outputs, y, loss: str | Callable = "mse") -> Evaluation:
         If shapes do not fit, the targets do not suit the loss, or anything but the outputs of a diverging run holds NaN.
     """
     _checks.double_precision()
-    outputs = jnp.asarray(outputs)
+    outputs = _checks.array("outputs", outputs, finite=False)
+    if outputs.ndim < 2 or 0 in outputs.shape[-2:]:
+        raise ValueError(f"outputs must have shape (..., n, outputs), not empty, got {outputs.shape}")
     y = _checks.array("y", y, outputs.shape[-2:])
     loss_fn = loss_function(loss, y)
-    flat = outputs.reshape(-1, *y.shape)
+    flat = outputs.reshape(math.prod(outputs.shape[:-2]), *y.shape)
     losses = jax.lax.map(lambda f: jnp.mean(loss_fn(f, y.astype(f.dtype))), flat)
     middle = 0.0 if loss == "binary_cross_entropy" else 0.5
-    said, meant = (f > m if y.shape[-1] == 1 else f.argmax(axis=-1) for f, m in ((flat, middle), (y, 0.5)))
-    right = (said == meant).reshape(len(flat), -1).mean(axis=1, dtype=np.float64)
-    return Evaluation(*(np.asarray(each).reshape(outputs.shape[:-2]) for each in (losses, right)))
+    said, meant = (f[..., 0] > m if y.shape[-1] == 1 else f.argmax(axis=-1) for f, m in ((flat, middle), (y, 0.5)))
+    right = (said == meant) & ~np.isnan(flat).any(axis=-1)
+    return Evaluation(*(np.asarray(each).reshape(outputs.shape[:-2]) for each in (losses, right.mean(axis=-1))))
 
 
 LOSSES = {"mse": squared_error, "cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}
