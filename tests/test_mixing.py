@@ -3,6 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import assert_close
@@ -77,6 +78,42 @@ def test_metropolis_hastings_on_any_connected_graph(graph):
             if q != r:
                 heavier = max(len(set(graph[node]) - {node}) for node in (a, b))
                 assert W[q, r] == (1 / (1 + heavier) if graph.has_edge(a, b) else 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(connected_graphs())
+def test_a_sparse_matrix_holds_the_dense_one_s_entries_and_no_others(graph):
+    sparse, W = metropolis_hastings(graph, sparse=True), metropolis_hastings(graph)
+    assert scipy.sparse.issparse(sparse) and isinstance(sparse, scipy.sparse.sparray) and sparse.dtype == np.float64
+    np.testing.assert_array_equal(sparse.toarray(), W)
+    links = {frozenset(edge) for edge in graph.edges if edge[0] != edge[1]}
+    assert sparse.nnz == len(graph) + 2 * len(links)
+    checked = doubly_stochastic(sparse, len(graph))
+    assert scipy.sparse.issparse(checked)
+    np.testing.assert_array_equal(checked.toarray(), W)
+    assert is_symmetric(sparse) and spectral_gap(sparse) == pytest.approx(spectral_gap(W), abs=1e-14)
+
+
+def test_a_sparse_matrix_of_many_agents_is_made_without_a_dense_one():
+    """Twenty thousand agents: a dense W would take 3.2 GB."""
+    W = metropolis_hastings(nx.cycle_graph(20000), sparse=True)
+    assert W.nnz == 60000
+    assert_close(np.unique(W.data.round(15)), [np.round(1 / 3, 15)], tolerance=1e-14)
+    assert doubly_stochastic(W).nnz == 60000 and is_symmetric(W)
+
+
+@pytest.mark.parametrize("form", ["bsr", "coo", "csc", "csr", "dia", "dok", "lil"])
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+def test_a_sparse_matrix_of_any_format_is_taken(form, kind):
+    build = getattr(scipy.sparse, f"{form}_{kind}")
+    ring = 0.5 * np.eye(4) + 0.3 * np.roll(np.eye(4), 1, axis=1) + 0.2 * np.roll(np.eye(4), 2, axis=1)
+    checked = doubly_stochastic(build(ring))
+    assert isinstance(checked, scipy.sparse.csr_array) and checked.dtype == np.float64
+    np.testing.assert_array_equal(checked.toarray(), ring)
+    assert not is_symmetric(build(ring)) and is_symmetric(build((ring + ring.T) / 2))
+    assert spectral_gap(build(ring)) == pytest.approx(spectral_gap(ring), abs=1e-14)
+    swap = build(np.array([[0, 1], [1, 0]]))  # whole numbers, no diagonal
+    assert doubly_stochastic(swap).dtype == np.float64 and is_symmetric(swap)
 
 
 def test_the_gap_bounds_disagreement_and_mixing_keeps_the_mean(rng):
