@@ -224,3 +224,17 @@ def test_single_precision_and_integers_become_double(x):
 def test_bad_input(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_empirical_takes_inputs_of_any_shape(rng):
+    """A wrapped model has no fixed number of inputs; on images the kernel is that of the flattened ones."""
+    images, weights = rng.normal(size=(5, 8, 8)), rng.normal(size=(64, 3))
+    model, theta = models.wrap(lambda p, x: jnp.tanh(x.reshape(len(x), -1) @ p), weights)
+    have = kernels.empirical(model, theta, images, images[:2])
+    slopes = 1 - np.tanh(images.reshape(5, 64) @ weights) ** 2
+    blocks = [[np.diag(slopes[i] * slopes[j]) * np.vdot(images[i], images[j]) for j in range(2)] for i in range(5)]
+    np.testing.assert_allclose(have, np.block(blocks), rtol=0, atol=1e-12 * np.abs(have).max())
+    with pytest.raises(ValueError, match=r"x2 must have shape \(n2, 8, 8\), got \(5, 64\)"):
+        kernels.empirical(model, theta, images, images.reshape(5, 64))
+    with pytest.raises(ValueError, match=r"the model does not take inputs of shape \(5, 4\)"):
+        kernels.empirical(model, theta, images.reshape(5, 64)[:, :4])
