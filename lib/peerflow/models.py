@@ -181,7 +181,7 @@ def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params:
     Raises
     ------
     ValueError
-        If a parameter is not a floating array, there is none, or it holds NaN.
+        If a parameter is not a floating array, there is none, it holds NaN, or function is not a hashable callable.
 
     Examples
     --------
@@ -192,14 +192,23 @@ def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params:
     _checks.double_precision()
     if not callable(function):
         raise ValueError(f"function must be callable as function(params, x), got {type(function).__name__}")
-    leaves, tree = jax.tree.flatten(params)
-    if not leaves:
-        raise ValueError("params must hold at least one array, got none")
-    for place, leaf in jax.tree_util.tree_leaves_with_path(params):
+    try:
+        hash(function)
+    except TypeError:
+        raise ValueError(
+            f"function must be hashable, or JAX would not know it again, got {type(function).__name__}: "
+            f"pass lambda params, x: function(params, x)"
+        ) from None
+    leaves, tree = jax.tree_util.tree_flatten_with_path(params)
+    numbers = []
+    for place, leaf in leaves:
+        name = f"params{jax.tree_util.keystr(place)}"
         if getattr(getattr(leaf, "dtype", None), "kind", type(leaf).__name__) not in ("f", "float"):
-            at, given = jax.tree_util.keystr(place), getattr(leaf, "dtype", type(leaf).__name__)
-            raise ValueError(f"params{at} must be a floating array, got {given}: close over what is not trained")
-    numbers = [_checks.array("params", np.asarray(leaf, np.float64)) for leaf in leaves]
+            given = getattr(leaf, "dtype", type(leaf).__name__)
+            raise ValueError(f"{name} must be a floating array, got {given}: close over what is not trained")
+        numbers.append(_checks.array(name, leaf).astype(np.float64))
+    if not any(each.size for each in numbers):
+        raise ValueError("params must hold at least one number, got none")
     wrapped = Wrapped(function, tree, tuple(each.shape for each in numbers))
     theta0 = jnp.concatenate([jnp.asarray(each).reshape(-1) for each in numbers])
     return Model(None, None, len(theta0), None, wrapped), theta0
