@@ -22,8 +22,10 @@ from jaxtyping import Float
 from peerflow import _checks
 from peerflow.models import Model
 
+# What is missed is judged by up to so many of its powers, unless it is so many times too much.
 # So many vectors at a time, so many by which an error is seen, and the constant of the bound on it; what is safely above
 # rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are cheaper to multiply.
+_POWERS, _HOPELESS = 4, 50.0
 _BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
 
 
@@ -96,10 +98,24 @@ def from_products(product: Callable, size: int, relative: float, absolute: float
         core = np.block([[core, cross], [cross.T, new.T @ image]])
         Q, Y, new = np.hstack([Q, new]), np.hstack([Y, image]), image
         largest = largest or np.linalg.norm(core, 2)
-        missed = np.linalg.norm(seen - _approximate(Q, Y, core, largest, probes), axis=0).max()
-        if _CERTAIN * missed <= max(relative**2 * largest, absolute**2):
+        if _within(
+            max(relative**2 * largest, absolute**2), partial(_approximate, Q, Y, core, largest), product, seen, probes
+        ):
             break
     return _root(Q, Y, core, relative, absolute)
+
+
+def _within(limit, approximate, product, seen, probes):
+    """Say whether the norm of what is missed of K is certain to be within the limit.
+
+    Gaussian vectors see all of it at once, however small its parts; its powers show the largest part better.
+    """
+    missed = seen - approximate(probes)
+    for power in range(1, _POWERS + 1):
+        bound = (_CERTAIN * np.linalg.norm(missed, axis=0).max()) ** (1 / power)
+        if bound <= limit or bound > _HOPELESS * limit or power == _POWERS:
+            return bound <= limit
+        missed = product(missed) - approximate(missed)
 
 
 def _approximate(Q, Y, core, largest, columns):
