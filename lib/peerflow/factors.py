@@ -4,8 +4,8 @@ From the Jacobian: a randomized range finder. Products of :math:`J^\top` with ra
 at a time, until Gaussian vectors show that J has hardly anything outside of their span (Halko, Martinsson and Tropp
 2011, section 4).
 
-By products with :math:`K = JJ^\top` alone, where J would not fit: a block Krylov space Q is grown from Gaussian vectors,
-and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal :math:`V = J^\top Q (Q^\top K Q)^{-1/2}`,
+By products with :math:`K = JJ^\top` alone, where J would not fit: a block Krylov space Q is grown from Gaussian
+vectors, and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal :math:`V = J^\top Q (Q^\top K Q)^{-1/2}`,
 which is not held either. What K has outside of it is again seen by Gaussian vectors.
 """
 
@@ -23,8 +23,8 @@ from peerflow import _checks
 from peerflow.models import Model
 
 # What is missed is judged by up to so many of its powers, unless it is so many times too much.
-# So many vectors at a time, so many by which an error is seen, and the constant of the bound on it; what is safely above
-# rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are cheaper to multiply.
+# So many vectors at a time, so many by which an error is seen, and the constant of the bound on it; what is safely
+# above rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are multiplied.
 _POWERS, _HOPELESS = 4, 50.0
 _BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
 
@@ -88,6 +88,8 @@ def from_products(product: Callable, size: int, relative: float, absolute: float
     draw = np.random.default_rng(0)
     probes, new = draw.standard_normal((size, _PROBES)), draw.standard_normal((size, _PROBES))
     seen, largest = product(probes), 0.0
+    if not seen.any():
+        return np.zeros(0), np.zeros((size, 0)), np.zeros((size, 0))
     Q, Y, core = np.zeros((size, 0)), np.zeros((size, 0)), np.zeros((0, 0))
     while (left := size - Q.shape[1]) > 0:
         for _ in range(2):
@@ -110,12 +112,12 @@ def _within(limit, approximate, product, seen, probes):
 
     Gaussian vectors see all of it at once, however small its parts; its powers show the largest part better.
     """
-    missed = seen - approximate(probes)
-    for power in range(1, _POWERS + 1):
+    missed, power = seen - approximate(probes), 1
+    bound = _CERTAIN * np.linalg.norm(missed, axis=0).max()
+    while limit < bound <= _HOPELESS * limit and power < _POWERS:
+        missed, power = product(missed) - approximate(missed), power + 1
         bound = (_CERTAIN * np.linalg.norm(missed, axis=0).max()) ** (1 / power)
-        if bound <= limit or bound > _HOPELESS * limit or power == _POWERS:
-            return bound <= limit
-        missed = product(missed) - approximate(missed)
+    return bound <= limit
 
 
 def _approximate(Q, Y, core, largest, columns):
@@ -128,15 +130,25 @@ def _approximate(Q, Y, core, largest, columns):
 
 
 def _root(Q, Y, core, relative, absolute):
-    """Return singular values, D and F with F F^T = Y (Q^T Y)^-1 Y^T and F = K D, for Y = K Q."""
+    """Return singular values, D and F with F F^T close to Y (Q^T Y)^-1 Y^T and F = K D, for Y = K Q."""
     eigenvalues, vectors = np.linalg.eigh((core + core.T) / 2)
-    known = eigenvalues > _NOISE * eigenvalues.max(initial=0.0)
-    coordinates = vectors[:, known] / np.sqrt(eigenvalues[known])
-    squares, rotation = np.linalg.eigh(coordinates.T @ (Y.T @ Y) @ coordinates)
-    values = np.sqrt(squares.clip(min=0.0))[::-1]
+    # Directions that rounding has made carry weight as well: none is left out, but none counts as less than is known.
+    coordinates = vectors / np.sqrt(eigenvalues.clip(min=_NOISE * eigenvalues[-1]))
+    values, rotation = _singular(Y @ coordinates)
     kept = values > max(relative * values.max(initial=0.0), absolute)
-    coordinates = coordinates @ rotation[:, ::-1][:, kept]
-    return values[kept], Q @ coordinates, Y @ coordinates
+    coordinates = coordinates @ rotation[:, kept]
+    # The final word has the space of what is kept, on which K is well conditioned.
+    gram = coordinates.T @ core @ coordinates
+    coordinates = scipy.linalg.solve_triangular(np.linalg.cholesky((gram + gram.T) / 2), coordinates.T, lower=True).T
+    values, rotation = _singular(Y @ coordinates)
+    coordinates = coordinates @ rotation
+    return values, Q @ coordinates, Y @ coordinates
+
+
+def _singular(F):
+    """Return the singular values of F, decreasing, and the rotation to their directions."""
+    squares, rotation = np.linalg.eigh(F.T @ F)
+    return np.sqrt(squares.clip(min=0.0))[::-1], rotation[:, ::-1]
 
 
 def from_matrix(K: Float[np.ndarray, "n n"], tolerance: float):

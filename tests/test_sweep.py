@@ -1,0 +1,41 @@
+"""A sweep is every single prediction, at once."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from problems import AGENTS, CYCLE, RING, STAR, assert_close, network
+from rejection import check
+
+from peerflow import ATC, CTA, DGD, linearize, mixing, predict, sweep
+from peerflow.data import AgentData
+
+COUNTS = [0, 3, 1, 40]
+
+
+@pytest.fixture(scope="module")
+def lin():
+    problem = network(outputs=2)
+    x, y = problem.agents.pooled()
+    unequal = [slice(0, 1), slice(1, 6), slice(6, 8), slice(8, 12)]
+    agents = AgentData([x[some] for some in unequal], [y[some] for some in unequal], weigh="samples")
+    return linearize(problem.model, agents, problem.theta0)
+
+
+def test_a_sweep_is_every_prediction(lin):
+    methods = [rule(W) for W in (CYCLE, STAR, RING) for rule in (DGD, ATC, CTA)] + [ATC(RING, objective="global")]
+    methods.append(DGD(mixing.metropolis_hastings(nx.cycle_graph(AGENTS), sparse=True)))
+    step_sizes = [0.01, 0.2, 1.0]
+    losses = sweep(methods, lin, step_sizes=step_sizes, counts=COUNTS)
+    assert losses.shape == (11, 3, 4, AGENTS)
+    for method, some in zip(methods, losses, strict=True):
+        for step_size, one in zip(step_sizes, some, strict=True):
+            assert_close(one, predict(method, lin, step_size=step_size).after(COUNTS).losses, tolerance=1e-11)
+
+
+def test_what_a_sweep_refuses(lin):
+    dgd = DGD(CYCLE)
+    check(lambda: sweep([], lin, step_sizes=[0.1], counts=[1]), "at least one")
+    check(lambda: sweep([dgd], lin, step_sizes=[0.1, -1.0], counts=[1]), "step_size must be positive, got -1.0")
+    check(lambda: sweep([dgd], lin, step_sizes=0.1, counts=[1]), r"step_sizes must have shape \(step_sizes\)")
+    check(lambda: sweep([dgd], lin, step_sizes=[0.1], counts=[-1]), "counts must not be negative")
+    check(lambda: sweep([dgd, DGD(np.eye(3))], lin, step_sizes=[0.1], counts=[1]), r"W must have shape \(4, 4\)")
