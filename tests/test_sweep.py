@@ -1,5 +1,6 @@
 """A sweep is every single prediction, at once."""
 
+import jax
 import networkx as nx
 import numpy as np
 import pytest
@@ -39,3 +40,13 @@ def test_what_a_sweep_refuses(lin):
     check(lambda: sweep([dgd], lin, step_sizes=0.1, counts=[1]), r"step_sizes must have shape \(step_sizes\)")
     check(lambda: sweep([dgd], lin, step_sizes=[0.1], counts=[-1]), "counts must not be negative")
     check(lambda: sweep([dgd, DGD(np.eye(3))], lin, step_sizes=[0.1], counts=[1]), r"W must have shape \(4, 4\)")
+
+
+def test_other_losses_are_not_traced(lin):
+    def absolute(f, y):
+        return abs(f - y).sum(axis=-1)
+
+    def final(step_size):
+        return predict(DGD(CYCLE), lin, step_size=step_size, loss=absolute).after([3]).losses.sum()
+
+    check(lambda: jax.grad(final)(0.1), 'only loss="mse" may be differentiated')

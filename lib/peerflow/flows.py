@@ -186,6 +186,8 @@ class Dynamics:
 
     @cached_property
     def _integrated(self) -> tuple[integrate.Nonlinear, Callable]:
+        if any(isinstance(each, jax.core.Tracer) for each in (self.step_size, self.method.W)):
+            raise ValueError(f'only loss="mse" may be differentiated, mapped or compiled by JAX, got {self.loss!r}')
         loss_fn = loss_function(self.loss, self.lin.agents.pooled()[1])
         return integrate.nonlinear(self.method, self.lin, self.step_size), loss_fn
 
@@ -246,8 +248,8 @@ def sweep(
         raise ValueError("methods must hold at least one, got none")
     step_sizes = _checks.array("step_sizes", step_sizes, ("step_sizes",))
     for step_size in step_sizes:
-        for method in methods:
-            predict(method, lin, step_size=step_size)
+        _checks.positive("step_size", step_size)
+    units = [predict(method, lin, step_size=1.0)._system for method in methods]
     order, place = np.unique(_checks.counts("counts", counts), return_inverse=True)
     # The losses are squared norms of [F_q, r_q] times [z, 1]; an orthonormal factor does not change them.
     rows = np.concatenate([lin.features, lin.residuals0[..., None]], axis=-1)
@@ -258,9 +260,9 @@ def sweep(
     losses = np.empty((len(methods), len(step_sizes), len(order), lin.agents.size))
     for places in groups.values():
         W = jnp.asarray(np.stack([methods[at].dense for at in places]))
-        unit = predict(methods[places[0]], lin, step_size=1.0)._system
-        arguments = unit, W, jnp.asarray(step_sizes, jnp.float64), roots, jnp.asarray(np.diff(order, prepend=0))
-        losses[places] = _swept(*arguments)
+        gaps = jnp.asarray(np.diff(order, prepend=0))
+        unit = units[places[0]]._replace(method=methods[places[0]].placed(np.float64))
+        losses[places] = _swept(unit, W, jnp.asarray(step_sizes, jnp.float64), roots, gaps)
     return losses[:, :, place]
 
 
