@@ -42,7 +42,8 @@ def test_ranges_on_the_landing_page_are_a_notebooks():
 
 
 def test_the_readme_has_the_books_example():
-    assert block("README.md", "python") == block("index.md", "python")
+    for language in ("python", "text"):
+        assert block("README.md", language) == block("index.md", language)
 
 
 def test_the_example_prints_what_the_page_shows():
