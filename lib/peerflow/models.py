@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from peerflow import _checks
 from peerflow.data import AgentData
-from peerflow.networks import ACTIVATIONS, Affine, LastLayer, Perceptron, StandardNormal, Wrapped
+from peerflow.networks import ACTIVATIONS, Affine, AffineStart, LastLayer, Perceptron, StandardNormal, Wrapped
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def mlp(
         The paper's s_w and s_b: fixed scales of weights and biases.
     """
     network = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
-    return Model(inputs, outputs, network.size, StandardNormal(network.size), network)
+    return Model(network.inputs, network.outputs, network.size, StandardNormal(network.size), network)
 
 
 def affine(*, inputs: int, outputs: int) -> Model:
@@ -134,8 +134,8 @@ def affine(*, inputs: int, outputs: int) -> Model:
     The paper does not say how the affine model starts. Here weights are drawn with variance 1/N, so that outputs
     start of order one, and the bias is zero; ``jnp.zeros(model.size)`` is the zero start.
     """
-    function = Affine(_checks.count("inputs", inputs), _checks.count("outputs", outputs))
-    return Model(inputs, outputs, outputs * (inputs + 1), function.sample, function)
+    inputs, outputs = _checks.count("inputs", inputs), _checks.count("outputs", outputs)
+    return Model(inputs, outputs, outputs * (inputs + 1), AffineStart(inputs, outputs), Affine(inputs, outputs))
 
 
 def last_layer(
@@ -157,8 +157,8 @@ def last_layer(
     whole = _perceptron(inputs, widths, outputs, activation, w_std, b_std)
     body = _checks.array("theta", theta, (whole.size,))
     head = LastLayer(whole, body.astype(np.float64).tobytes())
-    size = outputs * (whole.sizes[-1][0] + 1)
-    return Model(inputs, outputs, size, StandardNormal(size), head)
+    size = whole.outputs * (whole.sizes[-1][0] + 1)
+    return Model(whole.inputs, whole.outputs, size, StandardNormal(size), head)
 
 
 def wrap(function: Callable[[PyTree, Array], Float[Array, "n outputs"]], params: PyTree) -> tuple[Model, Array]:

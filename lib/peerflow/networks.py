@@ -57,6 +57,16 @@ class Perceptron:
     b_std: float
 
     @property
+    def inputs(self) -> int:
+        """The dimension of an input."""
+        return self.sizes[0][0]
+
+    @property
+    def outputs(self) -> int:
+        """The dimension of an output."""
+        return self.sizes[-1][1]
+
+    @property
     def size(self) -> int:
         """The number of parameters."""
         return sum(n_out * (n_in + 1) for n_in, n_out in self.sizes)
@@ -109,19 +119,26 @@ class Perceptron:
 
 
 @dataclass(frozen=True)
+class AffineStart:
+    """Draw weights of variance 1/N, and biases of zero."""
+
+    inputs: int
+    outputs: int
+
+    def __call__(self, key):
+        weight = jax.random.normal(key, (self.outputs * self.inputs,)) / jnp.sqrt(float(self.inputs))
+        return jnp.concatenate([weight, jnp.zeros(self.outputs)])
+
+
+@dataclass(frozen=True)
 class Affine:
-    """The affine map (15) and its start."""
+    """The affine map (15)."""
 
     inputs: int
     outputs: int
 
     def __call__(self, theta, x):
         return x @ theta[: -self.outputs].reshape(self.outputs, self.inputs).T + theta[None, -self.outputs :]
-
-    def sample(self, key):
-        """Draw weights of variance 1/N, and biases of zero."""
-        weight = jax.random.normal(key, (self.outputs * self.inputs,)) / jnp.sqrt(float(self.inputs))
-        return jnp.concatenate([weight, jnp.zeros(self.outputs)])
 
     def layers(self, theta, x) -> list[Layer]:
         """Return the Jacobian as that of one layer."""
