@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from problems import assert_close, frozen, network
+from problems import CYCLE, agent_data, assert_close, frozen, network
 
-from peerflow import models
-from peerflow.models import ACTIVATIONS, affine, last_layer, mlp
+from peerflow import models, training
+from peerflow.methods import ATC
+from peerflow.models import affine, last_layer, mlp
+from peerflow.networks import ACTIVATIONS
 
 
 def test_affine_is_the_model_of_15(rng):
@@ -114,3 +116,108 @@ def test_scales_of_numpy_keep_single_precision():
     whole = models.mlp(**arguments)
     head = models.last_layer(whole.init(0), **arguments)
     assert head.apply(np.zeros(head.size, np.float32), [[0.0, 1.0]]).dtype == np.float32
+
+
+def test_layers_give_the_jacobian_as_a_product(problem, rng):
+    """Of each layer's weights and then biases, as they stand in the flat vector."""
+    model, theta, x = problem.model, rng.normal(size=problem.model.size), rng.normal(size=(5, 2))
+    parts = []
+    for a, g in model.forward.layers(jnp.asarray(theta), jnp.asarray(x)):
+        each = np.einsum("imo,ik->imok", g, a)
+        parts += [each[..., :-1].reshape(5, model.outputs, -1), each[..., -1]]
+    expected = reference.jacobian(lambda theta: problem.formula(theta, x), theta).reshape(5, model.outputs, -1)
+    assert_close(np.concatenate(parts, axis=-1), expected)
+    assert_close(model.jacobian(theta, x), expected)
+
+
+SHAPE = {"inputs": 2, "widths": (3, 4), "outputs": 2}
+BODY = np.random.default_rng(8).normal(size=mlp(**SHAPE).size)
+
+
+def moved(at):
+    body = BODY.copy()
+    body[at] += 1e-15
+    return body
+
+
+# Every model once, and once more as others would write it.
+MODELS = {
+    "affine": (lambda: affine(inputs=2, outputs=2), lambda: affine(inputs=np.int64(2), outputs=np.uint8(2))),
+    "affine of three": (lambda: affine(inputs=3, outputs=2), lambda: affine(outputs=2, inputs=3)),
+    "affine to one": (lambda: affine(inputs=2, outputs=1), lambda: affine(inputs=2, outputs=1)),
+    "mlp": (lambda: mlp(**SHAPE), lambda: mlp(**SHAPE | {"widths": [np.int32(3), 4]}, activation="sigmoid", w_std=1)),
+    "wider": (lambda: mlp(**SHAPE | {"widths": (3, 5)}), lambda: mlp(**SHAPE | {"widths": [3, 5]})),
+    "deeper": (lambda: mlp(**SHAPE | {"widths": (3, 4, 4)}), lambda: mlp(**SHAPE | {"widths": [3, 4, 4]})),
+    "tanh": (lambda: mlp(**SHAPE, activation="tanh"), lambda: mlp(**SHAPE, activation="tanh", b_std=0.1)),
+    "steep": (lambda: mlp(**SHAPE, w_std=2.0), lambda: mlp(**SHAPE, w_std=np.float32(2))),
+    "biased": (lambda: mlp(**SHAPE, b_std=0.2), lambda: mlp(**SHAPE, b_std=np.float64(0.2))),
+    "head": (lambda: last_layer(BODY, **SHAPE), lambda: last_layer(jnp.array(BODY), **SHAPE)),
+    "another head": (lambda: last_layer(moved(0), **SHAPE), lambda: last_layer(list(moved(0)), **SHAPE)),
+    "tanh head": (
+        lambda: last_layer(BODY, **SHAPE, activation="tanh"),
+        lambda: last_layer(BODY.copy(), **SHAPE, activation="tanh"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_models_are_equal_and_different_ones_are_not(name):
+    first, again = (build() for build in MODELS[name])
+    assert first == again and hash(first) == hash(again) and first is not again
+    for other in MODELS:
+        if other != name:
+            assert first != MODELS[other][0]() and MODELS[other][1]() != again
+    assert len({build() for builds in MODELS.values() for build in builds}) == len(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equal_models_compile_once_and_different_ones_again(name):
+    models._apply.clear_cache()
+    first, again = (build() for build in MODELS[name])
+    theta, x = np.zeros(first.size), np.zeros((2, first.inputs))
+    for model in (first, again, first):
+        model.apply(theta, x)
+        assert models._apply._cache_size() == 1
+    for other, _ in MODELS.values():
+        model = other()
+        model.apply(np.zeros(model.size), np.zeros((2, model.inputs)))
+    assert models._apply._cache_size() == len(MODELS)
+
+
+def test_training_an_equal_model_compiles_nothing_new():
+    agents, widths = agent_data(), (3, 4)
+    sizes = []
+    for width in (widths, list(widths), (3, 5)):
+        model = mlp(inputs=2, widths=width, outputs=1)
+        training.train(ATC(CYCLE), model, agents, model.init(0), step_size=0.1, steps=3)
+        sizes.append(training._scan._cache_size())
+    assert sizes[1] == sizes[0] and sizes[2] == sizes[1] + 1
+
+
+def test_the_last_layer_of_another_body_is_another_function(rng):
+    one, other = (last_layer(body, **SHAPE) for body in (BODY, BODY[::-1]))
+    head, x = rng.normal(size=one.size), rng.normal(size=(5, 2))
+    assert one != other
+    assert (one.apply(head, x) != other.apply(head, x)).all()
+
+
+def test_a_body_is_kept_though_its_array_changes(rng):
+    body = BODY.copy()
+    model, head, x = last_layer(body, **SHAPE), rng.normal(size=BODY.size)[-10:], rng.normal(size=(5, 2))
+    before = np.asarray(model.apply(head, x))
+    body[:] = 0
+    models._apply.clear_cache()
+    np.testing.assert_array_equal(model.apply(head, x), before)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64])
+def test_sizes_of_any_integer_type_are_whole_numbers(kind):
+    inputs, widths, outputs = kind(100), [kind(50)], kind(3)
+    body = np.zeros(100 * 50 + 50 + 51 * 3)
+    for model, size in (
+        (affine(inputs=inputs, outputs=outputs), 303),
+        (mlp(inputs=inputs, widths=widths, outputs=outputs), len(body)),
+        (last_layer(body, inputs=inputs, widths=widths, outputs=outputs), 153),
+    ):
+        assert model.size == size and model.init(0).shape == (size,)
+        assert type(model.size) is type(model.inputs) is type(model.outputs) is int
