@@ -1,0 +1,133 @@
+"""Run every benchmark with one thread and with two, and print one table; ``make bench`` calls it.
+
+    python benchmarks/run.py [--only NAME,...] [--threads 1,2] [--long]
+
+Each script runs in a process of its own, in which BLAS, OpenMP and XLA have so many threads and, where the system
+allows it, as many cores. Peers that are not installed are named in the table. The whole table is also written to
+``benchmarks/results.md``. It fails if an answer is wrong or a script breaks, not if a goal of speed is missed.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import timing
+
+HERE = Path(__file__).resolve().parent
+NAMES = ("moons", "mnist", "digits", "horizon", "sweep", "one_agent", "training")
+HEADER = ("question", "what", "one thread", "two threads", "unit", "goal", "met", "error", "allowed", "remarks")
+
+
+def main():
+    options = arguments()
+    begun, load = datetime.datetime.now().astimezone(), os.getloadavg()[0]
+    modes = [int(threads) for threads in options.threads.split(",")]
+    names = options.only.split(",") if options.only else NAMES
+    found, broken = {}, []
+    for name in names:
+        for threads in modes:
+            rows, failure = measured(name, threads, options.long)
+            for row in rows:
+                found.setdefault((row.question, row.contender, row.unit), {})[threads] = row
+            if failure:
+                broken.append(f"{name}, {threads} threads: {failure}")
+    text = report(found, broken, begun, load)
+    print(text)
+    if not options.only and modes == [1, 2]:
+        (HERE / "results.md").write_text(text)
+    wrong = [row for each in found.values() for row in each.values() if row.wrong]
+    return 1 if broken or wrong else 0
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help=f"some of {','.join(NAMES)}")
+    parser.add_argument("--threads", default="1,2", help="how many threads to run with, one after the other")
+    parser.add_argument("--long", action="store_true", help="take the literal exponential instead of extrapolating it")
+    return parser.parse_args()
+
+
+def measured(name, threads, long):
+    """Run one script with so many threads; return its rows, and what went wrong if anything did."""
+    print(f"{name}, {threads} thread{'s' * (threads > 1)} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, str(HERE / f"{name}.py")] + ["--long"] * long
+    ended = subprocess.run(
+        command,
+        check=False,
+        env=environment(threads),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: confine(threads),
+    )
+    rows = [timing.Row(**json.loads(line)) for line in ended.stdout.splitlines()]
+    return rows, f"it ended with code {ended.returncode}" if ended.returncode else None
+
+
+def environment(threads):
+    """Return the variables under which BLAS, OpenMP and XLA use so many threads."""
+    several = "true" if threads > 1 else "false"
+    flags = f"--xla_cpu_multi_thread_eigen={several} intra_op_parallelism_threads={threads}"
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return os.environ | counts | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def confine(threads):
+    """Keep this process on so many cores, where the system can: XLA then has no more threads than that."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def report(found, broken, begun, load):
+    """Return the page: the machine, the table, and what broke."""
+    lines = [
+        "# Figures of speed",
+        "",
+        f"Measured on {begun:%Y-%m-%d} by `make bench` on {timing.machine()}; load {load:.1f} when it began.",
+        "A ratio is that of the best times of contenders that took turns in one run; in brackets its quartiles.",
+        "The error is the answer's distance from an independent one, in the same run.",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+    ]
+    lines += ["| " + " | ".join(cells(each)) + " |" for each in found.values()]
+    return "\n".join(lines + [f"\n**Broken:** {each}" for each in broken]) + "\n"
+
+
+def cells(modes):
+    """Return a line of the table, from the rows of each number of threads."""
+    row = next(iter(modes.values()))
+    goals = [each.goal for each in modes.values() if each.goal is not None]
+    errors = [each.error for each in modes.values() if each.error is not None]
+    met = [each.met for each in modes.values() if each.met is not None]
+    wrong = any(each.wrong for each in modes.values())
+    return (
+        row.question,
+        row.contender,
+        *(spread(modes.get(threads)) for threads in (1, 2)),
+        row.unit,
+        f"{'>=' if row.at_least else '<='} {' / '.join(dict.fromkeys(map(number, goals)))}" if goals else "",
+        "WRONG" if wrong else "" if not met else "yes" if all(met) else "**no**",
+        f"{max(errors):.0e}" if errors else "",
+        f"{row.allowed:.0e}" if row.allowed is not None else "",
+        "; ".join(dict.fromkeys(each.note for each in modes.values() if each.note)),
+    )
+
+
+def spread(row):
+    """Return a ratio with its quartiles."""
+    if row is None or row.ratio is None:
+        return ""
+    return number(row.ratio) + ("" if row.low is None else f" [{number(row.low)}, {number(row.high)}]")
+
+
+def number(value):
+    """Return three digits of a number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
