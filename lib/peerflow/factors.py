@@ -27,6 +27,8 @@ from peerflow.models import Model
 # above rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are multiplied.
 _POWERS, _HOPELESS = 4, 50.0
 _BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
+# Of a unit vector, so much must be left beside V.
+_ORTHOGONAL = 0.1
 
 
 def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: float = 0.0):
@@ -63,9 +65,12 @@ def _range(J, relative, absolute):
         new = _sketch(J, draw)
         # A small residual has lost digits; what these hide of V is taken off the second time.
         for _ in range(2 if V.size else 1):
-            new = np.linalg.qr(new - V @ (V.T @ new))[0]
-        V = np.hstack([V, new[:, :left]])
-        F = np.hstack([F, J @ new[:, :left]])
+            new, kept = np.linalg.qr(new - V @ (V.T @ new))
+        # What the second time hardly anything is left of is rounding, and not orthogonal to V.
+        new = new[:, np.abs(np.diag(kept)) > _ORTHOGONAL if V.size else slice(None)][:, :left]
+        if new.shape[1] == 0:
+            break
+        V, F = np.hstack([V, new]), np.hstack([F, J @ new])
         largest = largest or np.linalg.norm(F, 2)
     return V, F
 
