@@ -3,7 +3,7 @@
 The ideas, in the order in which data flows through them:
 
 - ``mixing``: a graph becomes a mixing matrix W, with which peers average.
-- ``data`` and ``models``: what each agent knows, and the network they share; any JAX function will do.
+- ``data``, ``networks`` and ``models``: what each agent knows, and the network they share; any JAX function will do.
 - ``kernels``: the network's neural tangent kernel, as it is and in the limit of infinite width.
 - ``objectives``: what an agent minimizes, and the one switch on which training and prediction must agree.
 - ``methods``: DGD, ATC and CTA are one update with W in three places, and a method is one of them with its W.
