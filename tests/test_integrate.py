@@ -7,10 +7,10 @@ import scipy.integrate
 from problems import AGENTS, CYCLE, RING, SAMPLES, affine, assert_close, network
 
 from peerflow import data, flows, models
-from peerflow.methods import ATC, CTA, DGD
 from peerflow.flows import predict
 from peerflow.integrate import _iteration
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.objectives import squared_error
 from peerflow.training import train
 
@@ -238,7 +238,7 @@ def test_a_flow_that_grows_without_bound_is_an_error():
     ],
 )
 def test_bad_input(change, match):
-    problem = affine(1)
+    problem = classification(affine, 1)
     lin = linearize(problem.model, problem.agents, problem.theta0)
     good = {"method": DGD(CYCLE), "lin": lin, "times": [1], "step_size": 1.0, "loss": "binary_cross_entropy"}
     arguments = {**good, **change}

@@ -9,10 +9,10 @@ from problems import AGENTS, CYCLE, INPUTS, MATRICES, RING, agent_data, assert_c
 from tqdm import tqdm
 
 from peerflow import mixing, models, training
-from peerflow.methods import ATC, CTA, DGD
 from peerflow.data import AgentData
 from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.training import train
 
 STEPS = 12
@@ -191,7 +191,7 @@ def test_a_float32_start_gives_a_float32_run(wide, rule):
 
 
 def test_a_progress_bar_shows_only_when_asked(wide, monkeypatch, capsys):
-    monkeypatch.setattr(training, "tqdm", lambda **options: tqdm(**options | {"delay": 0}))  # not after two seconds
+    monkeypatch.setattr("tqdm.tqdm", lambda **options: tqdm(**options | {"delay": 0}))  # not after two seconds
     shown = {}
     for progress in (True, False, None):
         train(DGD(CYCLE), wide.model, wide.agents, wide.theta0, step_size=0.5, steps=3, progress=progress)
