@@ -64,7 +64,7 @@ class Trajectory:
         """Each agent's own objective at its own parameters, in the linear model."""
         _, y, weights = self.lin.agents.padded
         moved = self._xp.matmul(self.lin.features, self.coefficients.transpose(1, 2, 0)).transpose(2, 0, 1)
-        return self._risks((self.lin.outputs0 + moved).reshape(-1, *y.shape), y, weights, 0)
+        return self._risks((self.lin.outputs0[None] + moved).reshape(-1, *y.shape), y, weights, 0)
 
     @cached_property
     @may_overflow
@@ -75,7 +75,7 @@ class Trajectory:
         weights = np.repeat(agents.weights / agents.counts, agents.counts)
         features, start = self.lin.features.reshape(-1, self.lin.rank)[real], self.lin.outputs0.reshape(-1)[real]
         moved = self._xp.matmul(self.coefficients, features.T)
-        return self._risks((start + moved).reshape(*moved.shape[:2], *y.shape), y, weights, None)
+        return self._risks((start[None, None] + moved).reshape(*moved.shape[:2], *y.shape), y, weights, None)
 
     @property
     def _xp(self):
@@ -86,6 +86,7 @@ class Trajectory:
         """Return the weighted loss over samples at every time, of every agent; axis is that of agents in y, if any."""
         _checks.double_precision()
         if self.loss == "mse":
+            y, weights = (each[(None,) * (outputs.ndim - y.ndim)] for each in (y, weights))
             return (self._xp.sum((outputs - y) ** 2, axis=-1) * weights).sum(axis=-1) / 2
         loss_fn = loss_function(self.loss, y)
         one = jax.vmap(lambda f, y, weights: jnp.sum(weights * loss_fn(f, y)), (0, axis, axis))
@@ -100,7 +101,7 @@ class Trajectory:
     def outputs(self, x) -> Float[Array, "time agents n outputs"]:
         """Return every agent's linear-model outputs on inputs (n, N), or on a :class:`~peerflow.linearize.Expansion`."""
         start, jacobian = x if isinstance(x, Expansion) else self.lin.expand(x)
-        return start + self._xp.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
+        return start[None, None] + self._xp.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
 
     def evaluate(self, x, y) -> Evaluation:
         """Return every agent's mean loss and accuracy on a data set: inputs as in ``outputs``, targets (n, M)."""
