@@ -4,14 +4,15 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import CYCLE, affine
+from rejection import INF, NAN, check, rejects, with_entry
+
 from peerflow import mixing, models
 from peerflow.data import AgentData, digits, half_moons, mnist_zeros_ones, partition
 from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.methods import ATC, CTA, DGD
 from peerflow.training import train
-from problems import CYCLE, affine
-from rejection import INF, NAN, check, rejects, with_entry
 
 PROBLEM = affine()
 MODEL, DATA, THETA0 = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0
@@ -90,7 +91,7 @@ def test_sparse_mixing_matrices(form, W, message):
     (lambda: mixing.doubly_stochastic(scipy.sparse.csr_array((0, 0))), "W must have at least one agent, got none"),
     (lambda: mixing.doubly_stochastic(scipy.sparse.csr_array((2, 2))), "but row 0 sums to 0.0"),
     (lambda: mixing.doubly_stochastic(scipy.sparse.coo_array(np.ones(4) / 4)), r"W must have shape \(agents, agents\)"),
-    (lambda: mixing.is_symmetric(scipy.sparse.csr_array((2, 3))), r"W must have shape \(agents, agents\), got \(2, 3\)"),
+    (lambda: mixing.is_symmetric(scipy.sparse.csr_array((2, 3))), r"W must have shape \(agents, agents\), got \(2,"),
     (lambda: mixing.is_symmetric(np.ones((2, 3))), r"W must have shape \(agents, agents\), got \(2, 3\)"),
     (lambda: mixing.is_symmetric([[NAN]]), "W must be finite"),
     (lambda: mixing.is_symmetric(scipy.sparse.csr_array([[NAN]])), "W must be finite"),

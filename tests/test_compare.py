@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import networkx as nx
 import numpy as np
 import pytest
+from problems import assert_close, unequal_data
+
 from peerflow import compare as compare_module
 from peerflow import data, mixing, models
 from peerflow.compare import Comparison, compare, error_table, format_error, largest_errors, loss_errors, range_table
@@ -14,7 +16,6 @@ from peerflow.flows import predict
 from peerflow.linearize import from_kernel, linearize
 from peerflow.methods import DGD
 from peerflow.training import train
-from problems import assert_close, unequal_data
 
 STEPS = 5
 
@@ -153,9 +154,9 @@ def test_bad_input(lin, W, comparison):
     kernel = from_kernel(np.eye(12), np.zeros((12, 1)), lin.agents)
     with pytest.raises(ValueError, match="training needs a model, and this expansion was made from a kernel alone"):
         compare(DGD(W), kernel, step_size=0.5, steps=STEPS)
-    with pytest.raises(ValueError, match="loss must be one of 'mse', 'cross_entropy', .* got 'hinge'"):
+    with pytest.raises(ValueError, match=r"loss must be one of 'mse', 'cross_entropy', .* got 'hinge'"):
         compare(DGD(W), lin, step_size=0.5, steps=STEPS, loss="hinge")
-    with pytest.raises(ValueError, match="steps must be a whole number, got 2.5"):
+    with pytest.raises(ValueError, match=r"steps must be a whole number, got 2\.5"):
         compare(DGD(W), lin, step_size=0.5, steps=2.5)
     for table, empty in ((error_table, {}), (range_table, {}), (range_table, {"path": []})):
         with pytest.raises(ValueError, match="at least one"):
@@ -168,7 +169,7 @@ def test_a_loss_of_zero_has_no_relative_error(lin, comparison):
     run = comparison.run
     zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.model, run.agents, run.loss)
     with pytest.raises(ValueError, match="above zero"):
-        Comparison(zero, comparison.flow, comparison.iteration).errors
+        _ = Comparison(zero, comparison.flow, comparison.iteration).errors
 
 
 def test_movement_by_rounding_is_no_movement(W):

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import scipy.sparse
+from problems import CYCLE, affine, agent_data, network
+from test_stability import circulating, from_features, random_blocks
+
 from peerflow import compare, data, kernels, mixing, models, objectives, stability
 from peerflow import modes as solvers
 from peerflow.flows import predict
@@ -10,8 +13,6 @@ from peerflow.linearize import from_kernel, linearize
 from peerflow.literal import LARGEST, flow_equation
 from peerflow.methods import ATC, DGD
 from peerflow.training import train
-from problems import CYCLE, affine, agent_data, network
-from test_stability import circulating, from_features, random_blocks
 
 PERMUTED = np.roll(np.eye(4), 1, axis=1)
 FORMS = [np.asarray, scipy.sparse.csr_array]

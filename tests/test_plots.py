@@ -8,6 +8,7 @@ import pytest
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+
 from peerflow import data, mixing, models, plots, stability
 from peerflow.compare import compare
 from peerflow.linearize import linearize
@@ -35,7 +36,7 @@ def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
     top, bottom = fig.axes
     observed, flow = getattr(comparison.run, attribute), getattr(comparison.flow, attribute)
     iteration = getattr(comparison.iteration, attribute)
-    for q, (solid, dashed) in enumerate(zip(top.lines[::2], top.lines[1::2])):
+    for q, (solid, dashed) in enumerate(zip(top.lines[::2], top.lines[1::2], strict=True)):
         assert (solid.get_linestyle(), dashed.get_linestyle()) == ("-", "--")
         assert solid.get_color() == dashed.get_color() == plots.agent_colours(3)[q]
         np.testing.assert_array_equal(solid.get_xdata(), np.arange(first, 6))
@@ -71,12 +72,14 @@ def test_contours_are_those_of_the_outputs(comparison):
     levels = np.sort(comparison.run.outputs(x)[[0, 5], 1].mean(axis=(1, 2)))
     fig = plots.output_contours(comparison, x, agent=1, steps=[0, 5], levels=levels)
     assert [ax.get_title() for ax in fig.axes] == ["k = 0", "k = 5"]
-    for ax, k in zip(fig.axes, (0, 5)):
+    for ax, k in zip(fig.axes, (0, 5), strict=True):
         np.testing.assert_array_equal(np.stack(ax.lines[0].get_data(), axis=1), x)
         assert len(ax.collections) == 3
-        for collection, source in zip(ax.collections, (comparison.run, comparison.flow, comparison.iteration)):
+        for collection, source in zip(
+            ax.collections, (comparison.run, comparison.flow, comparison.iteration), strict=True
+        ):
             drawn = 0
-            for level, path in zip(levels, collection.get_paths()):
+            for level, path in zip(levels, collection.get_paths(), strict=True):
                 if len(path.vertices) > 0:
                     drawn += 1
                     outputs = source.outputs(path.vertices)[k, 1, :, 0]

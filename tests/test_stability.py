@@ -7,13 +7,14 @@ import reference
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network
+
 from peerflow import data, models, stability
 from peerflow.flows import predict
 from peerflow.linearize import Linearization, linearize
 from peerflow.methods import ATC, CTA, DGD
 from peerflow.mixing import metropolis_hastings
 from peerflow.training import train
-from problems import AGENTS, CYCLE, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network
 
 SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
 THREE = np.roll(np.eye(3), 1, axis=1)
@@ -420,7 +421,7 @@ def test_bad_input_of_the_spectra(spectrum, change, match):
 def test_bad_input_of_the_rest():
     lin = from_features(random_blocks(4))
     with pytest.raises(ValueError, match="step_size must be positive"):
-        predict(DGD(CYCLE), lin, step_size=0).eigenvalues
+        predict(DGD(CYCLE), lin, step_size=0)
     with pytest.raises(ValueError, match="method must be of type Method, got Rule"):
         stability.final_disagreement(DGD, np.zeros((4, 2)), step_size=1.0)
     with pytest.raises(ValueError, match="gradients must have shape"):
@@ -432,7 +433,7 @@ def test_bad_input_of_the_rest():
     with pytest.raises(ValueError, match="objective must be one of"):
         DGD(CYCLE, objective="mine")
     with pytest.raises(ValueError, match=r'only loss="mse" has a closed form, .* got \'binary_cross_entropy\''):
-        predict(DGD(CYCLE), moons(), step_size=1.0, loss="binary_cross_entropy").eigenvalues
+        _ = predict(DGD(CYCLE), moons(), step_size=1.0, loss="binary_cross_entropy").eigenvalues
 
 
 def test_a_flow_that_is_unstable_far_out_only_has_its_limit_there():

@@ -1,16 +1,17 @@
-"""Step-size limits where agents hold different numbers of samples, or W is sparse: against a search on dense matrices."""
+"""Step-size limits of agents with different numbers of samples, and of sparse W: against a search on dense matrices."""
 
 import networkx as nx
 import numpy as np
 import pytest
 import reference
 import scipy.sparse
+from problems import CYCLE, RING, STAR, assert_close, unequal_data
+
 from peerflow import models, stability
 from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.methods import ATC, CTA, DGD
 from peerflow.mixing import metropolis_hastings
-from problems import CYCLE, RING, STAR, assert_close, unequal_data
 
 COUNTS = (3, 1, 5, 2)
 MODEL = models.affine(inputs=3, outputs=1)
@@ -23,7 +24,7 @@ def expansion(weigh, seed=0):
     """Return the affine model on unequal data, and by hand the roots of each agent's Hessian times its weight."""
     agents = unequal_data(3, counts=COUNTS, weigh=weigh, seed=seed)
     weight = [4 / sum(COUNTS)] * 4 if weigh == "samples" else [1 / count for count in COUNTS]
-    roots = [np.sqrt(c) * np.hstack([x, np.ones((len(x), 1))]) for c, x in zip(weight, agents.x)]
+    roots = [np.sqrt(c) * np.hstack([x, np.ones((len(x), 1))]) for c, x in zip(weight, agents.x, strict=True)]
     return linearize(MODEL, agents, THETA0), roots
 
 

@@ -113,7 +113,7 @@ class AgentData:
         if isinstance(self.x, np.ndarray):
             return Padded(self.x, self.y, weights)
         order = [np.where(np.arange(most) < count, np.arange(most), 0) for count in self.counts]
-        x, y = (np.stack([one[at] for one, at in zip(each, order)]) for each in (self.x, self.y))
+        x, y = (np.stack([one[at] for one, at in zip(each, order, strict=True)]) for each in (self.x, self.y))
         return Padded(x, y, weights)
 
 

@@ -110,7 +110,7 @@ def evaluate(outputs, y, loss: str | Callable = "mse") -> Evaluation:
     Raises
     ------
     ValueError
-        If shapes do not fit, the targets do not suit the loss, or anything but the outputs of a diverging run holds NaN.
+        If shapes do not fit, the targets do not suit the loss, or anything but a diverging run's outputs holds NaN.
     """
     _checks.double_precision()
     outputs = _checks.array("outputs", outputs, finite=False)
