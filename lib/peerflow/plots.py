@@ -70,7 +70,7 @@ def loss_curves(comparisons: Mapping[str, Comparison], *, kind: str = "local", x
             _draw_losses(top, comparison, attribute, first=1 if xscale == "log" else 0)
             _draw_errors(bottom, comparison, attribute)
             top.set_title(title)
-            bottom.set_xlabel("iteration k")
+            bottom.set_xlabel("step k")
             bottom.set_xscale(xscale)
         axes[0, 0].set_ylabel(label)
         axes[1, 0].set_ylabel("relative error")
