@@ -12,7 +12,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html pdf serve lab test lint format notebooks newest determinism mutants lock clean
+.PHONY: help environment book html pdf serve lab test lint format notebooks newest determinism bench mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -81,6 +81,9 @@ determinism: environment  ## every notebook with two threads, other processors' 
 	$(call timed,two threads,env NOTEBOOK_ENVIRONMENT='$(TWO_THREADS) PYTHONHASHSEED=1' $(nbval),A result depends on how sums are split.)
 	$(call timed,AVX2,env NOTEBOOK_ENVIRONMENT='OPENBLAS_CORETYPE=Haswell PYTHONHASHSEED=2' $(nbval),A result depends on the processor.)
 	$(call timed,AVX,env NOTEBOOK_ENVIRONMENT='OPENBLAS_CORETYPE=Sandybridge PYTHONHASHSEED=3' $(nbval),A result depends on the processor.)
+
+bench: environment  ## measure figures of speed, each a ratio in one run, with one thread and with two
+	$(call timed,bench,$(BIN)/python benchmarks/run.py $(BENCH),A wrong answer or a broken script is named under the table.)
 
 mutants: environment  ## break the library in many small ways: tests and notebooks must notice each
 	$(call timed,mutants,$(BIN)/python tools/mutants.py,Each that went unnoticed is listed above.)

@@ -48,7 +48,7 @@ def test_curves_are_the_losses(comparison, kind, attribute, xscale, first):
             assert line.get_linestyle() == style
             wanted = np.maximum(np.abs(predicted - observed) / observed, 1e-12)[1:, q]
             np.testing.assert_allclose(line.get_ydata(), wanted, rtol=1e-12)
-    assert top.get_title() == "path" and bottom.get_xlabel() == "iteration k" and bottom.get_xscale() == xscale
+    assert top.get_title() == "path" and bottom.get_xlabel() == "step k" and bottom.get_xscale() == xscale
     assert top.get_yscale() == "linear" and bottom.get_yscale() == "log"
 
 
