@@ -15,6 +15,7 @@ The ideas, in the order in which data flows through them:
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
 - ``stability``: which step sizes are stable.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
+- ``trust``: for how many steps a prediction can be trusted, before anything is trained.
 
 Arrays are float64: importing the package switches JAX to 64-bit, and what computes with JAX raises a RuntimeError if
 that was switched off since.
@@ -24,7 +25,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from peerflow import data, kernels, mixing, models, objectives, stability  # noqa: E402
+from peerflow import data, kernels, mixing, models, objectives, stability, trust  # noqa: E402
 from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
 from peerflow.methods import ATC, CTA, DGD  # noqa: E402
