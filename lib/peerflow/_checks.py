@@ -1,17 +1,22 @@
-"""Checks of arguments. Each says what was expected and what came; under a JAX trace values are not known and pass."""
+"""Checks of arguments. Each says what was expected and what came; under a JAX trace values are not known and pass.
+
+What may be traced is returned as a numpy array or a number, or else as anything.
+"""
 
 import math
 import operator
+from typing import Any
 
 import jax
 import numpy as np
 import scipy.sparse
+from jax.core import Tracer
 
 # Kinds of numpy's arrays that are their numbers and nothing else.
 _PLAIN = (np.ndarray, np.matrix, np.memmap)
 
 
-def array(name, value, shape=None, *, finite=True):
+def array(name, value, shape=None, *, finite=True) -> np.ndarray | Any:
     """Return ``value`` as a floating array of this shape, free of NaN and infinity unless they are allowed.
 
     Parameters
@@ -32,7 +37,7 @@ def array(name, value, shape=None, *, finite=True):
         If it is not numeric, means more than its numbers say (a mask, a unit), has another shape, or holds NaN or
         infinity. Under a JAX trace only the shape is known.
     """
-    result = value if isinstance(value, jax.core.Tracer) else _numbers(name, value)
+    result = value if isinstance(value, Tracer) else _numbers(name, value)
     if shape is not None:
         shape_of(name, result.shape, shape)
     if finite and isinstance(result, np.ndarray) and not np.isfinite(result).all():
@@ -46,7 +51,8 @@ def shape_of(name, have, want):
     axes = want[:-1] if want[-1:] == (...,) else want
     named = {}
     fits = (len(have) == len(want) or (axes != want and len(have) >= len(axes))) and all(
-        size == (named.setdefault(axis, size) if isinstance(axis, str) else axis) for axis, size in zip(axes, have)
+        size == (named.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for axis, size in zip(axes, have, strict=False)
     )
     if not fits:
         raise ValueError(
@@ -79,24 +85,24 @@ def _numbers(name, value) -> np.ndarray:
     return result.astype(result.dtype.newbyteorder("=") if result.dtype.kind == "f" else np.float64, copy=False)
 
 
-def positive(name, value) -> float:
+def positive(name, value) -> float | Any:
     """Return ``value`` as a float, if it is finite and above zero."""
     number = _real(name, value)
-    if not isinstance(number, jax.core.Tracer) and not number > 0:
+    if not isinstance(number, Tracer) and not number > 0:
         raise ValueError(f"{name} must be positive, got {number}")
     return number
 
 
-def nonnegative(name, value) -> float:
+def nonnegative(name, value) -> float | Any:
     """Return ``value`` as a float, if it is finite and not below zero."""
     number = _real(name, value)
-    if not isinstance(number, jax.core.Tracer) and number < 0:
+    if not isinstance(number, Tracer) and number < 0:
         raise ValueError(f"{name} must not be negative, got {number}")
     return number
 
 
-def _real(name, value) -> float:
-    if isinstance(value, jax.core.Tracer):
+def _real(name, value) -> float | Any:
+    if isinstance(value, Tracer):
         return value
     # float() would also take True and "1.0".
     if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value):

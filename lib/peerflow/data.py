@@ -10,10 +10,10 @@ agents share a sample.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,7 +33,7 @@ class Padded(NamedTuple):
     """One over the agent's number of samples, or zero: the loss of an agent is the weighted sum of its samples'."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class AgentData:
     """The local data sets of all agents (paper, sec. III-A).
 
@@ -47,12 +47,11 @@ class AgentData:
     """Inputs, of any shape; a tuple with one array an agent, if agents hold different numbers of samples."""
     y: Float[np.ndarray, "agents samples outputs"] | tuple[Float[np.ndarray, "samples outputs"], ...]
     """Targets."""
-    weigh: str = field(default="agents", kw_only=True)
+    weigh: str = "agents"
     """What the global objective (3) weighs alike: ``"agents"``, each L_q by 1/Q, or ``"samples"``, by D_q / sum D."""
 
-    def __post_init__(self):
-        _checks.choice("weigh", self.weigh, {"agents": None, "samples": None})
-        x, y = self.x, self.y
+    def __init__(self, x, y, *, weigh: str = "agents"):
+        _checks.choice("weigh", weigh, {"agents": None, "samples": None})
         if _ragged(x) or _ragged(y):
             for name, each in (("x", x), ("y", y)):
                 if not isinstance(each, (list, tuple, np.ndarray)) or _length(each) is None:
@@ -75,6 +74,7 @@ class AgentData:
             raise ValueError(f"x and y must not be empty, got shapes {np.shape(x)} and {np.shape(y)}")
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
+        object.__setattr__(self, "weigh", weigh)
 
     @property
     def size(self) -> int:
@@ -110,7 +110,7 @@ class AgentData:
         """All agents' data in arrays of one shape, with weights that tell samples from padding."""
         most = self.counts.max()
         weights = (np.arange(most) < self.counts[:, None]) / self.counts[:, None]
-        if isinstance(self.x, np.ndarray):
+        if isinstance(self.x, np.ndarray) and isinstance(self.y, np.ndarray):
             return Padded(self.x, self.y, weights)
         order = [np.where(np.arange(most) < count, np.arange(most), 0) for count in self.counts]
         x, y = (np.stack([one[at] for one, at in zip(each, order, strict=True)]) for each in (self.x, self.y))
@@ -181,7 +181,7 @@ def half_moons(*, agents: int, samples: int | Sequence[int], noise: float = 0.1,
     from sklearn.datasets import make_moons
 
     x, label = make_moons(sum(counts), shuffle=False, noise=noise, random_state=seed)
-    return partition(x, label[:, None], agents=agents, samples=samples, seed=seed)
+    return partition(x, np.reshape(label, (-1, 1)), agents=agents, samples=samples, seed=seed)
 
 
 def mnist_zeros_ones(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> AgentData:
@@ -209,7 +209,7 @@ def digits(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> Agent
     """
     from sklearn.datasets import load_digits
 
-    pool = load_digits()
+    pool: Any = load_digits()
     return partition(pool.images / 16, np.eye(10)[pool.target], agents=agents, samples=samples, seed=seed)
 
 

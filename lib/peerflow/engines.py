@@ -2,8 +2,8 @@ r"""How :mod:`peerflow.flows` gets its states without a matrix of all agents' si
 
 The affine system :math:`\dot z = Az + u`, or :math:`z' = z + Az + u`, is applied block by block: one product with each
 agent's :math:`c\Psi_q`, and one with W. For as many steps as a training run has, that costs far less than the
-eigenvectors of A. :func:`recursion` and :func:`exponential` may be traced by JAX: differentiated in the step size and in
-W, and mapped over them.
+eigenvectors of A. :func:`recursion` and :func:`exponential` may be traced by JAX: differentiated in the step size and
+in W, and mapped over them.
 
 >>> import numpy as np
 >>> from peerflow.methods import DGD
@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from peerflow import _checks
@@ -53,7 +54,7 @@ class System(NamedTuple):
     @property
     def traced(self) -> bool:
         """Whether JAX is tracing the step size or W."""
-        return any(isinstance(each, jax.core.Tracer) for each in (self.scale, self.method.W))
+        return any(isinstance(each, Tracer) for each in (self.scale, self.method.W))
 
     @property
     def psi(self) -> Float[Array, "agents rank rank"]:
@@ -103,7 +104,7 @@ def state_matrix(method: Method, psi: Float[Array, "agents r r"]) -> Float[Array
     """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi."""
     _checks.instance("method", method, Method)
     psi = _checks.array("psi", psi, (method.agents, "rank", "rank"))
-    traced = any(isinstance(each, jax.core.Tracer) for each in (psi, method.W))
+    traced = any(isinstance(each, Tracer) for each in (psi, method.W))
     xp, W = (jnp, method.W) if traced else (np, method.dense)
     Q, r = psi.shape[:2]
     outer = W if method.rule.mixes_gradient else np.eye(Q)

@@ -5,8 +5,9 @@ at a time, until Gaussian vectors show that J has hardly anything outside of the
 2011, section 4).
 
 By products with :math:`K = JJ^\top` alone, where J would not fit: a block Krylov space Q is grown from Gaussian
-vectors, and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal :math:`V = J^\top Q (Q^\top K Q)^{-1/2}`,
-which is not held either. What K has outside of it is again seen by Gaussian vectors.
+vectors, and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal
+:math:`V = J^\top Q (Q^\top K Q)^{-1/2}`, which is not held either. What K has outside of it is again seen by Gaussian
+vectors.
 """
 
 from collections.abc import Callable

@@ -37,6 +37,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from peerflow import _checks, engines, integrate, modes
@@ -80,7 +81,7 @@ class Trajectory:
     @property
     def _xp(self):
         """What computes: JAX where it is tracing, else numpy."""
-        return jnp if isinstance(self.coefficients, jax.core.Tracer) else np
+        return jnp if isinstance(self.coefficients, Tracer) else np
 
     def _risks(self, outputs, y, weights, axis):
         """Return the weighted loss over samples at every time, of every agent; axis is that of agents in y, if any."""
@@ -99,7 +100,7 @@ class Trajectory:
         return self.lin.displacement(self.coefficients) + self.lin.theta0
 
     def outputs(self, x) -> Float[Array, "time agents n outputs"]:
-        """Return every agent's linear-model outputs on inputs (n, N), or on a :class:`~peerflow.linearize.Expansion`."""
+        """Return every agent's linear-model outputs on inputs (n, N) or an :class:`~peerflow.linearize.Expansion`."""
         start, jacobian = x if isinstance(x, Expansion) else self.lin.expand(x)
         return start[None, None] + self._xp.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
 

@@ -1,4 +1,4 @@
-r"""How :mod:`peerflow.flows` gets its states where there is no closed form: any other loss than the squared one (sec. IV).
+r"""How :mod:`peerflow.flows` gets its states where there is no closed form: any loss but the squared one (sec. IV).
 
 In the reduced basis of :mod:`peerflow.linearize`, with one row :math:`z_q` an agent, the flows (8a)-(8c) of the linear
 model (11) are

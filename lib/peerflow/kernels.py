@@ -80,7 +80,7 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
 
     parts = [_stacked(model, theta, inputs) for inputs in (rows, columns) if inputs is not None]
     kernel = 0.0
-    for (a, g), (a2, g2) in zip(parts[0], parts[-1]):
+    for (a, g), (a2, g2) in zip(parts[0], parts[-1], strict=True):
         outer = (g.reshape(-1, g.shape[-1]) @ g2.reshape(-1, g2.shape[-1]).T).reshape(*g.shape[:2], *g2.shape[:2])
         kernel += outer * (a @ a2.T)[:, None, :, None]
     return kernel.reshape(len(rows) * parts[0][0].g.shape[1], -1)

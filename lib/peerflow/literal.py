@@ -83,8 +83,8 @@ def flow_equation(method: Method, model: Model, agents: AgentData, theta0, *, st
     Parameters
     ----------
     method
-        ``DGD(W)`` for (12a), ``ATC(W)`` for (12b), ``CTA(W)`` for (12c). With ``objective="global"`` the constant is the
-        one that the paper prints, :math:`c = \eta/(DQ)`; with ``"local"`` it is :math:`c = \eta/D`.
+        ``DGD(W)`` for (12a), ``ATC(W)`` for (12b), ``CTA(W)`` for (12c). With ``objective="global"`` the constant is
+        the one that the paper prints, :math:`c = \eta/(DQ)`; with ``"local"`` it is :math:`c = \eta/D`.
     theta0
         The point of expansion: one for all agents (params,), or one row per agent (agents, params).
     step_size
@@ -107,7 +107,7 @@ def flow_equation(method: Method, model: Model, agents: AgentData, theta0, *, st
     stacked_W = np.kron(method.dense, np.eye(P))
     c = method.gain * agents.gains * _checks.positive("step_size", step_size) / agents.counts
 
-    each = list(zip(theta0, agents.x))
+    each = list(zip(theta0, agents.x, strict=True))
     outputs0 = np.concatenate([np.ravel(model.apply(theta, x)) for theta, x in each])
     jacobian = scipy.linalg.block_diag(*(np.reshape(model.jacobian(theta, x), (-1, P)) for theta, x in each))
     psi = jacobian.T @ jacobian

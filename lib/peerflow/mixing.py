@@ -14,10 +14,10 @@ How fast disagreement dies is the spectral gap. Graphs come from networkx.
 
 from typing import NamedTuple
 
-import jax
 import networkx as nx
 import numpy as np
 import scipy.sparse
+from jax.core import Tracer
 from jaxtyping import Float, Int
 
 from peerflow import _checks
@@ -68,7 +68,7 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
         W = _sparse(W, size)
     else:
         W = _checks.array("W", W, (size, size))
-        if isinstance(W, jax.core.Tracer):
+        if isinstance(W, Tracer):
             return W
         W = W.astype(np.float64)
     if W.shape[0] == 0:

@@ -27,7 +27,7 @@ from peerflow.networks import ACTIVATIONS, Affine, AffineStart, LastLayer, Perce
 
 @dataclass(frozen=True)
 class Model:
-    """A function of parameters and inputs. Build one with :func:`mlp`, :func:`affine`, :func:`last_layer`, :func:`wrap`.
+    """A function of parameters and inputs, built by :func:`mlp`, :func:`affine`, :func:`last_layer` or :func:`wrap`.
 
     Equal models are one to JAX: what was compiled for one serves the other.
     """

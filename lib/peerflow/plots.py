@@ -66,7 +66,7 @@ def loss_curves(comparisons: Mapping[str, Comparison], *, kind: str = "local", x
             layout="constrained",
             height_ratios=(3, 2),
         )
-        for (title, comparison), (top, bottom) in zip(comparisons.items(), axes.T):
+        for (title, comparison), (top, bottom) in zip(comparisons.items(), axes.T, strict=True):
             _draw_losses(top, comparison, attribute, first=1 if xscale == "log" else 0)
             _draw_errors(bottom, comparison, attribute)
             top.set_title(title)
@@ -90,9 +90,9 @@ def spectra(methods: Sequence[Method], lin: Linearization, step_sizes) -> Figure
     }
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.3), layout="constrained")
-        for ax, (label, (spectrum, time, edge, span)) in zip(axes, panels.items()):
+        for ax, (label, (spectrum, time, edge, span)) in zip(axes, panels.items(), strict=True):
             ax.axhline(edge, color="0.4", linewidth=0.8)
-            for method, colour in zip(methods, agent_colours(len(methods))):
+            for method, colour in zip(methods, agent_colours(len(methods)), strict=True):
                 curve = [spectrum(method, lin, step_size=step) for step in step_sizes]
                 ax.semilogx(step_sizes, curve, color=colour, label=method.name)
                 limit = stability.step_size_limit(method, lin, time=time)
@@ -142,7 +142,8 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
     """
     run = comparison.run
     x, agent, steps, levels = _contour_arguments(run, x, agent, steps, levels)
-    sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in zip(x.min(axis=0), x.max(axis=0))]
+    corners = zip(x.min(axis=0), x.max(axis=0), strict=True)
+    sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in corners]
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     observed = [run.model.apply(run.params[k, agent], points) for k in steps]
     drawn = [(observed, dict(linewidths=3, linestyles="-", alpha=0.4))]
@@ -155,7 +156,7 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
         fig, axes = plt.subplots(
             1, len(steps), figsize=(8.4, 3.1), sharex=True, sharey=True, squeeze=False, layout="constrained"
         )
-        for panel, (ax, k) in enumerate(zip(axes[0], steps)):
+        for panel, (ax, k) in enumerate(zip(axes[0], steps, strict=True)):
             ax.plot(*x.T, ".", color="0.75", markersize=2, zorder=0)
             for values, style in drawn:
                 ax.contour(*sides, np.reshape(values[panel], (60, 60)), levels=levels, **style, **colours)
@@ -175,7 +176,7 @@ def _contour_arguments(run, x, agent, steps, levels):
             f"got parameters {run.params.shape}, {run.model.inputs} inputs, {run.model.outputs} outputs"
         )
     agent, steps = _checks.count("agent", agent, minimum=0), _checks.counts("steps", steps)
-    for name, largest, limit in zip(("steps", "agent"), (steps.max(initial=0), agent), run.params.shape):
+    for name, largest, limit in (("steps", steps.max(initial=0), len(run.params)), ("agent", agent, run.agents.size)):
         if largest >= limit:
             raise ValueError(f"{name} must be below {limit}, got {largest}")
     levels = _checks.array("levels", levels, ("levels",))

@@ -241,7 +241,7 @@ def _smallest(W):
 
 
 def _roots(lin, scale) -> Float[np.ndarray, "agents k rank"]:
-    """Return R_q with R_q^T R_q = c F_q^T F_q at step size one, without an orthonormal factor that changes no spectrum."""
+    """Return R_q with R_q^T R_q = c F_q^T F_q at step size one: an orthonormal factor would change no spectrum."""
     return np.linalg.qr(np.sqrt(scale)[:, None, None] * lin.features, mode="r")
 
 
