@@ -64,8 +64,10 @@ def compare(
     return Comparison(run, dynamics.at(ks), dynamics.after(ks))
 
 
-def loss_errors(run: Run, prediction: Trajectory) -> Float[np.ndarray, "steps+1 agents"]:
+def loss_errors(run: Run, prediction: Trajectory) -> Float[np.ndarray, "times agents"]:
     """Return the relative error of every agent's predicted loss at every step, over the observed loss.
+
+    Rows are for 0 to ``steps`` steps, as in the run's own losses: (steps + 1, agents).
 
     Raises
     ------

@@ -9,7 +9,7 @@ agents share a sample.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -132,7 +132,7 @@ def _length(values) -> int | None:
         return None
 
 
-def partition(x, y, *, agents: int, samples: int | Sequence[int], seed: int) -> AgentData:
+def partition(x, y, *, agents: int, samples: int | Collection[int], seed: int) -> AgentData:
     """Deal a pool of samples to agents at random, without replacement.
 
     Parameters
@@ -170,7 +170,7 @@ def _counts(agents, samples) -> list[int]:
     return [_checks.count("samples", each) for each in samples]
 
 
-def half_moons(*, agents: int, samples: int | Sequence[int], noise: float = 0.1, seed: int = 0) -> AgentData:
+def half_moons(*, agents: int, samples: int | Collection[int], noise: float = 0.1, seed: int = 0) -> AgentData:
     """Return the half moons, labelled 0 (upper) and 1 (lower), dealt to the agents.
 
     scikit-learn spaces the points evenly along each arc and adds Gaussian noise of standard deviation ``noise``;
@@ -184,7 +184,7 @@ def half_moons(*, agents: int, samples: int | Sequence[int], noise: float = 0.1,
     return partition(x, np.reshape(label, (-1, 1)), agents=agents, samples=samples, seed=seed)
 
 
-def mnist_zeros_ones(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> AgentData:
+def mnist_zeros_ones(*, agents: int, samples: int | Collection[int], seed: int = 0) -> AgentData:
     """Return MNIST's zeros and ones, dealt to the agents: pixels in [0, 1], x (Q, D, 784), targets 0 and 1.
 
     The pool is 1001 zeros and 1127 ones of the training set, which come with the package.
@@ -199,7 +199,7 @@ def mnist_zeros_ones(*, agents: int, samples: int | Sequence[int], seed: int = 0
     return partition(x, labels[:, None], agents=agents, samples=samples, seed=seed)
 
 
-def digits(*, agents: int, samples: int | Sequence[int], seed: int = 0) -> AgentData:
+def digits(*, agents: int, samples: int | Collection[int], seed: int = 0) -> AgentData:
     """Return scikit-learn's digits in ten classes, dealt to the agents: x (Q, D, 8, 8) in [0, 1], targets one-hot.
 
     Raises

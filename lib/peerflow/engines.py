@@ -44,7 +44,7 @@ class System(NamedTuple):
     """The affine dynamics of all agents in the reduced basis, from z = 0."""
 
     method: Method
-    scale: Float[Array, "agents"]
+    scale: Float[Array | np.ndarray, "agents"]
     """c: the constant in front of each agent's gradient."""
     curvature: Float[np.ndarray, "agents rank rank"]
     """F_q^T F_q."""
@@ -57,17 +57,17 @@ class System(NamedTuple):
         return any(isinstance(each, Tracer) for each in (self.scale, self.method.W))
 
     @property
-    def psi(self) -> Float[Array, "agents rank rank"]:
+    def psi(self) -> Float[Array | np.ndarray, "agents rank rank"]:
         """c F_q^T F_q."""
         return self.scale[:, None, None] * self.curvature
 
-    def rate(self, z: Float[Array, "agents rank"]) -> Float[Array, "agents rank"]:
+    def rate(self, z: Float[Array | np.ndarray, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
         """Return A z."""
         mixed = self.method.W @ z
         at = mixed if self.method.rule.mixes_point else z
         return mixed - z - self._outer((self.curvature @ at[..., None])[..., 0])
 
-    def input(self) -> Float[Array, "agents rank"]:
+    def input(self) -> Float[Array | np.ndarray, "agents rank"]:
         """Return u."""
         return -self._outer(self.pull)
 
@@ -75,7 +75,7 @@ class System(NamedTuple):
         descent = self.scale[:, None] * gradient
         return self.method.W @ descent if self.method.rule.mixes_gradient else descent
 
-    def matrix(self) -> Float[Array, "Qr Qr"]:
+    def matrix(self) -> Float[Array | np.ndarray, "Qr Qr"]:
         """Return A itself."""
         return state_matrix(self.method, self.psi)
 
@@ -100,7 +100,7 @@ class System(NamedTuple):
         return _SPEED * _DECOMPOSITION * (Q * r) ** 2 / (2 * (r + Q))
 
 
-def state_matrix(method: Method, psi: Float[Array, "agents r r"]) -> Float[Array, "Qr Qr"]:
+def state_matrix(method: Method, psi: Float[Array | np.ndarray, "agents r r"]) -> Float[Array | np.ndarray, "Qr Qr"]:
     """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi."""
     _checks.instance("method", method, Method)
     psi = _checks.array("psi", psi, (method.agents, "rank", "rank"))
@@ -114,7 +114,7 @@ def state_matrix(method: Method, psi: Float[Array, "agents r r"]) -> Float[Array
     return blocks.reshape(Q * r, Q * r)
 
 
-def recursion(system: System, counts) -> Float[Array, "count agents rank"]:
+def recursion(system: System, counts) -> Float[Array | np.ndarray, "count agents rank"]:
     """Return the iteration after these numbers of steps, one step after the other."""
     order, place = np.unique(counts, return_inverse=True)
     if len(order) == 0:
@@ -125,7 +125,7 @@ def recursion(system: System, counts) -> Float[Array, "count agents rank"]:
     return np.asarray(_some(placed, jnp.asarray(np.diff(order, prepend=0))))[place]
 
 
-def step(system: System, z: Float[Array, "agents rank"]) -> Float[Array, "agents rank"]:
+def step(system: System, z: Float[Array | np.ndarray, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
     """Return the state after one step of the iteration."""
     return z + system.rate(z) + system.input()
 
@@ -134,7 +134,12 @@ def step(system: System, z: Float[Array, "agents rank"]) -> Float[Array, "agents
 def _every(system, steps):
     """Return all states up to this step; reverse differentiation needs them."""
     start = jnp.zeros(system.pull.shape)
-    after = jax.lax.scan(lambda z, _: (step(system, z),) * 2, start, length=steps)[1]
+
+    def advance(z, _):
+        z = jnp.asarray(step(system, z))
+        return z, z
+
+    after = jax.lax.scan(advance, start, length=steps)[1]
     return jnp.concatenate([start[None], after])
 
 
@@ -148,7 +153,7 @@ def _some(system, gaps):
     return jax.lax.scan(advance, jnp.zeros(system.pull.shape), gaps)[1]
 
 
-def exponential(system: System, times) -> Float[Array, "time agents rank"]:
+def exponential(system: System, times) -> Float[Array | np.ndarray, "time agents rank"]:
     """Return the flow at these times, by the exponential of [[A, u], [0, 0]]: derivatives are right for every A.
 
     (Those of an eigendecomposition are not defined where eigenvalues repeat, as they do on a cycle.)
@@ -170,7 +175,7 @@ def exponential(system: System, times) -> Float[Array, "time agents rank"]:
 def few_terms(system: System, times) -> bool:
     """Say whether :func:`chebyshev` is accurate at these times, and cheaper than the eigenvectors of A."""
     reach = np.max(times, initial=0.0) * -system.lowest()
-    return reach <= _SHORT and _TERMS * np.sqrt(reach) + 32 <= system.affordable() and system.real()
+    return bool(reach <= _SHORT and _TERMS * np.sqrt(reach) + 32 <= system.affordable() and system.real())
 
 
 def chebyshev(system: System, times) -> Float[np.ndarray, "time agents rank"]:
@@ -195,7 +200,7 @@ def _coefficients(times, lowest):
     size = int(_NODES * np.sqrt(times.max(initial=0.0) * -lowest)) + 64
     x = lowest / 2 * (1 - np.cos(np.pi * (np.arange(size) + 0.5) / size))
     values = np.expm1(times[:, None] * x) / x
-    coefficients = scipy.fft.dct(values) / size
+    coefficients = np.asarray(scipy.fft.dct(values)) / size
     coefficients[:, 0] /= 2
     matter = np.abs(coefficients) > _ROUNDING * values.max(axis=1, keepdims=True, initial=0.0)
     return coefficients[:, : int(np.flatnonzero(matter.any(axis=0)).max(initial=0)) + 1]

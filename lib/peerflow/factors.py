@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from peerflow import _checks
 from peerflow.models import Model
@@ -192,7 +192,9 @@ def _cross(model, theta0, x, x2, rows):
     return jax.lax.map(lambda row: forward(back(row)).reshape(-1), rows)
 
 
-def pulled_back(model: Model, theta0, x, rows: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch params"]:
+def pulled_back(
+    model: Model, theta0, x, rows: Float[Array | np.ndarray, "*batch n"]
+) -> Float[np.ndarray, "*batch params"]:
     r"""Return :math:`J^\top` times each row, one vector-Jacobian product a row."""
     _checks.double_precision()
     flat = jnp.asarray(rows.reshape(-1, rows.shape[-1]))

@@ -54,14 +54,14 @@ class Trajectory:
     lin: Linearization
     times: Float[np.ndarray, "time"]
     """Times, or step counts; one step of the algorithm is one unit of time."""
-    coefficients: Float[Array, "time agents rank"]
+    coefficients: Float[Array | np.ndarray, "time agents rank"]
     """z: each agent's displacement from the common start in the reduced basis."""
     loss: str | Callable = "mse"
     """The loss whose dynamics these are."""
 
     @cached_property
     @may_overflow
-    def losses(self) -> Float[Array, "time agents"]:
+    def losses(self) -> Float[Array | np.ndarray, "time agents"]:
         """Each agent's own objective at its own parameters, in the linear model."""
         _, y, weights = self.lin.agents.padded
         moved = self._xp.matmul(self.lin.features, self.coefficients.transpose(1, 2, 0)).transpose(2, 0, 1)
@@ -69,7 +69,7 @@ class Trajectory:
 
     @cached_property
     @may_overflow
-    def global_losses(self) -> Float[Array, "time agents"]:
+    def global_losses(self) -> Float[Array | np.ndarray, "time agents"]:
         """The global objective at each agent's parameters, in the linear model."""
         agents = self.lin.agents
         y, real = agents.pooled()[1], np.repeat(agents.padded.weights > 0, agents.outputs)
@@ -95,11 +95,11 @@ class Trajectory:
         return losses if self._xp is jnp else np.asarray(losses)
 
     @cached_property
-    def params(self) -> Float[np.ndarray, "time agents params"]:
+    def params(self) -> Float[Array | np.ndarray, "time agents params"]:
         """Every agent's parameters."""
         return self.lin.displacement(self.coefficients) + self.lin.theta0
 
-    def outputs(self, x) -> Float[Array, "time agents n outputs"]:
+    def outputs(self, x) -> Float[Array | np.ndarray, "time agents n outputs"]:
         """Return every agent's linear-model outputs on inputs (n, N) or an :class:`~peerflow.linearize.Expansion`."""
         start, jacobian = x if isinstance(x, Expansion) else self.lin.expand(x)
         return start[None, None] + self._xp.einsum("nmr,tqr->tqnm", jacobian, self.coefficients, optimize=True)
@@ -152,13 +152,13 @@ class Dynamics:
             states = self._solution.after(counts)
         return Trajectory(self.lin, counts.astype(float), states, self.loss)
 
-    def system(self) -> tuple[Float[Array, "Qr Qr"], Float[Array, "agents r"]]:
+    def system(self) -> tuple[Float[Array | np.ndarray, "Qr Qr"], Float[Array | np.ndarray, "agents r"]]:
         """Return A and u of (12a)-(12c) in the reduced basis, u with one row per agent."""
         return self._system.matrix(), self._system.input()
 
     @cached_property
-    def eigenvalues(self) -> Complex[np.ndarray, "agents*rank"]:
-        """The eigenvalues of A, (12a)-(12c), on the space that the dynamics live in."""
+    def eigenvalues(self) -> Complex[np.ndarray, "Qr"]:
+        """The eigenvalues of A, (12a)-(12c), on the space that the dynamics live in: agents times rank of them."""
         return np.linalg.eigvals(self._system.matrix()).astype(complex)
 
     def fixed_point(self) -> Trajectory:

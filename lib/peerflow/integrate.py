@@ -32,12 +32,13 @@ class Nonlinear(NamedTuple):
     method: Method
     gains: Float[Array, "agents"]
     """The step size times what each agent's gradient counts."""
-    features: Float[Array, "agents samples*outputs rank"]
+    features: Float[Array, "agents rows rank"]
+    """With rows for each of an agent's samples and, within, outputs."""
     outputs0: Float[Array, "agents samples outputs"]
     y: Float[Array, "agents samples outputs"]
     weights: Float[Array, "agents samples"]
 
-    def update(self, loss_fn, z: Float[Array, "agents rank"]) -> Float[Array, "agents rank"]:
+    def update(self, loss_fn, z: Float[Array, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
         """Take one step of the method."""
 
         def risk(z, features, f0, y, weights):

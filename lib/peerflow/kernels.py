@@ -35,7 +35,7 @@ from jaxtyping import Float
 
 from peerflow import _checks
 from peerflow.models import Model
-from peerflow.networks import ACTIVATIONS, Layer
+from peerflow.networks import ACTIVATIONS
 
 # The series of tanh has at most so many terms, and ends where it misses so little of E[f'(u)^2], relatively.
 _TERMS, _CONVERGED = 32768, 1e-7
@@ -55,7 +55,7 @@ def __getattr__(name):
     return neural_tangents
 
 
-def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n2*outputs"]:
+def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "rows columns"]:
     r"""Return the empirical kernel :math:`\widehat K` of sec. II: products of Jacobians at these parameters.
 
     For the models of dense layers no Jacobian is held, see :mod:`peerflow.networks`.
@@ -79,18 +79,19 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "n*outputs n
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
 
     parts = [_stacked(model, theta, inputs) for inputs in (rows, columns) if inputs is not None]
-    kernel = 0.0
+    (n, outputs), n2 = parts[0][0][1].shape[:2], len(parts[-1][0][1])
+    kernel = np.zeros((n, outputs, n2, outputs))
     for (a, g), (a2, g2) in zip(parts[0], parts[-1], strict=True):
         outer = (g.reshape(-1, g.shape[-1]) @ g2.reshape(-1, g2.shape[-1]).T).reshape(*g.shape[:2], *g2.shape[:2])
         kernel += outer * (a @ a2.T)[:, None, :, None]
-    return kernel.reshape(len(rows) * parts[0][0].g.shape[1], -1)
+    return kernel.reshape(n * outputs, n2 * outputs)
 
 
-def _stacked(model, theta, x) -> list[Layer]:
+def _stacked(model, theta, x) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the Jacobian layer by layer, or as it is for a model that is not made of layers."""
     if not hasattr(model.forward, "layers"):
-        return [Layer(np.ones((len(x), 1)), np.asarray(model.jacobian(theta, x)))]
-    return [Layer(*map(np.asarray, layer)) for layer in _layers(model, theta, x)]
+        return [(np.ones((len(x), 1)), np.asarray(model.jacobian(theta, x)))]
+    return [(np.asarray(a), np.asarray(g)) for a, g in _layers(model, theta, x)]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -124,8 +125,9 @@ def infinite_width(
     _checks.choice("activation", activation, ACTIVATIONS)
     hidden = _checks.count("hidden", hidden)
     w_std, b_std = _checks.positive("w_std", w_std), _checks.nonnegative("b_std", b_std)
-    rows, columns = (None if each is None else np.asarray(each) for each in _inputs(x, x2))
-    columns = rows if columns is None else columns
+    x, x2 = _inputs(x, x2)
+    rows = np.asarray(x)
+    columns = rows if x2 is None else np.asarray(x2)
     scale, means = w_std**2 / rows.shape[1], _MEANS[activation]
     cov = scale * (rows @ columns.T) + b_std**2
     # Variances of the rows' and the columns' inputs, kept so that they broadcast to cov.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from peerflow import _checks, factors, kernels
 from peerflow.data import AgentData
@@ -50,15 +50,15 @@ class Linearization:
     agents: AgentData
     theta0: Float[np.ndarray, "params"] | None
     """The common start, about which the model is expanded."""
-    outputs0: Float[np.ndarray, "agents samples*outputs"]
+    outputs0: Float[np.ndarray, "agents rows"]
     """The outputs at the start, f_0 of (9)-(10)."""
-    features: Float[np.ndarray, "agents samples*outputs rank"]
+    features: Float[np.ndarray, "agents rows rank"]
     """F: each agent's Jacobian in the reduced basis."""
     singular_values: Float[np.ndarray, "rank"]
     """Of the stacked Jacobian, decreasing; their squares are the kernel's eigenvalues."""
     basis: Float[np.ndarray, "params rank"] | None
     """V: orthonormal directions in which parameters move; None where it was not held."""
-    dual: Float[np.ndarray, "n*outputs rank"] | None
+    dual: Float[np.ndarray, "allrows rank"] | None
     """Where V was not held, it is :math:`J^\top` times this, with rows for all agents' samples."""
 
     @property
@@ -67,7 +67,7 @@ class Linearization:
         return len(self.singular_values)
 
     @cached_property
-    def residuals0(self) -> Float[np.ndarray, "agents samples*outputs"]:
+    def residuals0(self) -> Float[np.ndarray, "agents rows"]:
         """f_0 - y."""
         return self.outputs0 - _by_agent(self.agents, self.agents.pooled()[1].reshape(-1))
 
@@ -81,7 +81,7 @@ class Linearization:
         """Each agent's :math:`F_q^T (f_0 - y)`: the gradient at the start, but for its scale."""
         return np.matmul(self.residuals0[:, None, :], self.features)[:, 0]
 
-    def displacement(self, z: Float[np.ndarray, "*batch rank"]) -> Float[np.ndarray, "*batch params"]:
+    def displacement(self, z: Float[Array | np.ndarray, "*batch rank"]) -> Float[Array | np.ndarray, "*batch params"]:
         r"""Return :math:`Vz`, how far parameters are from the start.
 
         Raises
@@ -92,7 +92,7 @@ class Linearization:
         if self.basis is not None:
             return z @ self.basis.T
         model, theta0 = self._known("parameters")
-        return factors.pulled_back(model, theta0, self.agents.pooled()[0], z @ self.dual.T)
+        return factors.pulled_back(model, theta0, self.agents.pooled()[0], z @ self._columns().T)
 
     def expand(self, x) -> Expansion:
         """Return the linear model on other inputs (n, N).
@@ -106,7 +106,7 @@ class Linearization:
         outputs = np.asarray(model.apply(theta0, x))
         if self.basis is not None:
             return Expansion(outputs, np.asarray(model.jacobian(theta0, x)) @ self.basis)
-        features = factors.cross_products(model, theta0, x, self.agents.pooled()[0], self.dual)
+        features = factors.cross_products(model, theta0, x, self.agents.pooled()[0], self._columns())
         return Expansion(outputs, features.reshape(*outputs.shape, self.rank))
 
     def expand_kernel(self, kernel, outputs0) -> Expansion:
@@ -120,14 +120,13 @@ class Linearization:
         outputs0
             The outputs at the start on the other inputs, (n, outputs).
         """
-        if self.dual is None:
-            raise ValueError("this expansion knows its parameters: use expand(x)")
+        columns = self._columns()
         outputs0 = _checks.array("outputs0", outputs0, ("n", self.agents.outputs)).astype(np.float64)
         kernel = _for_outputs("kernel", kernel, outputs0.shape, self.agents)
-        return Expansion(outputs0, (kernel @ self.dual).reshape(*outputs0.shape, self.rank))
+        return Expansion(outputs0, (kernel @ columns).reshape(*outputs0.shape, self.rank))
 
     @cached_property
-    def null_directions(self) -> Float[np.ndarray, "params params-rank"]:
+    def null_directions(self) -> Float[np.ndarray, "params free"]:
         r"""An orthonormal basis of the parameters' directions that move no agent's outputs: J v = 0.
 
         J v = 0 holds to the tolerance of the expansion. For each v :math:`\mathbf{1} \otimes v` is in the null space of
@@ -136,6 +135,12 @@ class Linearization:
         """
         basis = self.displacement(np.eye(self.rank)).T
         return scipy.linalg.null_space(basis.T) if self.rank else np.eye(self._known("parameters")[0].size)
+
+    def _columns(self):
+        """Return ``dual``."""
+        if self.dual is None:
+            raise ValueError("this expansion knows its parameters: use expand(x)")
+        return self.dual
 
     def _known(self, what):
         if self.model is None or self.theta0 is None:

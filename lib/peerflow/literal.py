@@ -109,7 +109,9 @@ def flow_equation(method: Method, model: Model, agents: AgentData, theta0, *, st
 
     each = list(zip(theta0, agents.x, strict=True))
     outputs0 = np.concatenate([np.ravel(model.apply(theta, x)) for theta, x in each])
-    jacobian = scipy.linalg.block_diag(*(np.reshape(model.jacobian(theta, x), (-1, P)) for theta, x in each))
+    jacobian = np.asarray(
+        scipy.linalg.block_diag(*(np.reshape(model.jacobian(theta, x), (-1, P)) for theta, x in each))
+    )
     psi = jacobian.T @ jacobian
     targets = np.concatenate([np.ravel(y) for y in agents.y])
     scaled = np.repeat(c, P)[:, None]

@@ -20,6 +20,7 @@ CTA [1.8, 1.8]
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +65,9 @@ class Rule:
         ValueError
             If W is not doubly stochastic, or objective is unknown.
         """
-        W = mixing.doubly_stochastic(W)
-        gradient_scale(objective, W.shape[0])
-        return Method(self, W, objective)
+        method = Method(self, mixing.doubly_stochastic(W), objective)
+        gradient_scale(objective, method.agents)
+        return method
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["W"], meta_fields=["rule", "objective"])
@@ -75,8 +76,8 @@ class Method:
     """A rule with its mixing matrix and objective, made by calling the rule; to JAX a tree whose one leaf is W."""
 
     rule: Rule
-    W: Float[np.ndarray, "agents agents"] = field(repr=False)
-    """Checked; a scipy.sparse array if it came as one."""
+    W: Any = field(repr=False)
+    """(agents, agents), checked: an array of numpy or scipy.sparse, as it came, or one of JAX, see :meth:`placed`."""
     objective: str
 
     @property
@@ -112,11 +113,11 @@ class Method:
 
     def update(
         self,
-        theta: Float[Array, "agents params"],
-        gradient: Callable[[Float[Array, "agents params"]], Float[Array, "agents params"]],
+        theta,
+        gradient: Callable[[Float[Array | np.ndarray, "agents params"]], Float[Array | np.ndarray, "agents params"]],
         step_size: float,
-    ) -> Float[Array, "agents params"]:
-        """Return all agents' parameters after one step, (7a)-(7c).
+    ) -> Float[Array | np.ndarray, "agents params"]:
+        """Return all agents' parameters after one step from theta (agents, params), (7a)-(7c).
 
         ``gradient`` maps parameters, one row per agent, to the gradient that each agent follows from its own row.
         """

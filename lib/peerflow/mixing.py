@@ -12,18 +12,19 @@ How fast disagreement dies is the spectral gap. Graphs come from networkx.
 0.667
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
 import scipy.sparse
 from jax.core import Tracer
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
+from scipy.sparse import csr_array
 
 from peerflow import _checks
 
 
-def metropolis_hastings(graph: nx.Graph, *, sparse: bool = False) -> Float[np.ndarray, "agents agents"]:
+def metropolis_hastings(graph: nx.Graph, *, sparse: bool = False) -> Float[np.ndarray, "agents agents"] | csr_array:
     r"""Return the Metropolis-Hastings mixing matrix of a graph (paper, sec. V; its ref. [28]).
 
     :math:`w_{qr} = 1/(1 + \max(d_q, d_r))` for neighbours :math:`q \ne r`, with :math:`d` the degree; the diagonal
@@ -52,7 +53,7 @@ def metropolis_hastings(graph: nx.Graph, *, sparse: bool = False) -> Float[np.nd
     return W if sparse else W.toarray()
 
 
-def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents agents"]:
+def doubly_stochastic(W, agents: int | None = None) -> Float[Array | np.ndarray, "agents agents"] | csr_array:
     """Return W as a float64 array, after checking that it is doubly stochastic; it need not be symmetric.
 
     A sparse W stays sparse. Under a JAX trace entries are not known, and pass.
@@ -84,12 +85,12 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[np.ndarray, "agents
     return W
 
 
-def _sparse(W, size) -> scipy.sparse.csr_array:
+def _sparse(W, size) -> Any:
     """Return a sparse W of any format by rows and in float64, after checking its shape and its numbers."""
     _checks.shape_of("W", W.shape, (size, size))
-    W = scipy.sparse.csr_array(W)
+    W = csr_array(W)
     entries = _checks.array("W", W.data).astype(np.float64)
-    return scipy.sparse.csr_array((entries, W.indices, W.indptr), W.shape)
+    return csr_array((entries, W.indices, W.indptr), W.shape)
 
 
 def is_symmetric(W) -> bool:
@@ -108,14 +109,14 @@ def spectral_gap(W) -> float:
     nothing to disagree about: its gap is 1.
     """
     W = doubly_stochastic(W)
-    W = W.toarray() if scipy.sparse.issparse(W) else W
+    W = W.toarray() if isinstance(W, csr_array) else W
     if len(W) == 1:
         return 1.0
     modulus = np.sort(np.abs(np.linalg.eigvals(W)))
     return float(1 - modulus[-2])
 
 
-def disagreement(params) -> Float[np.ndarray, "*time"]:
+def disagreement(params) -> float | Float[np.ndarray, "*batch"]:
     r"""Return the root mean square distance of the agents from their mean.
 
     :math:`\bigl(\frac1Q \sum_q \|\theta_q - \bar\theta\|_2^2\bigr)^{1/2}` over the last two axes of ``params``,
@@ -131,9 +132,9 @@ def disagreement(params) -> Float[np.ndarray, "*time"]:
 class Synchronization(NamedTuple):
     """What max norm synchronization did, round by round."""
 
-    params: Float[np.ndarray, "rounds+1 agents params"]
-    """Each agent's parameters before the first round and after every round."""
-    origin: Int[np.ndarray, "rounds+1 agents"]
+    params: Float[np.ndarray, "times agents params"]
+    """Each agent's parameters before the first round and after every round, (rounds + 1, agents, params)."""
+    origin: Int[np.ndarray, "times agents"]
     """The agent whose initial parameters these are."""
 
 

@@ -22,20 +22,26 @@ def gradient_scale(objective: str, agents: int) -> float:
     return _checks.choice("objective", objective, {"local": 1.0, "global": 1.0 / _checks.count("agents", agents)})
 
 
-def squared_error(f: Float[Array, "n outputs"], y: Float[Array, "n outputs"]) -> Float[Array, "n"]:
-    r"""Return :math:`\frac12 \|f - y\|_2^2` of each sample."""
+def squared_error(f, y) -> Float[Array, "n"]:
+    r"""Return :math:`\frac12 \|f - y\|_2^2` of each sample, for outputs and targets (n, outputs)."""
     f, y = _pair(f, y)
     return jnp.sum((f - y) ** 2, axis=-1) / 2
 
 
-def cross_entropy(f: Float[Array, "n outputs"], y: Float[Array, "n outputs"]) -> Float[Array, "n"]:
-    r"""Return :math:`-\sum_m y_m \log \mathrm{softmax}(f)_m` of each sample: targets are one-hot, outputs logits."""
+def cross_entropy(f, y) -> Float[Array, "n"]:
+    r"""Return :math:`-\sum_m y_m \log \mathrm{softmax}(f)_m` of each sample.
+
+    Outputs (n, outputs) are logits, targets (n, outputs) one-hot.
+    """
     f, y = _pair(f, y)
     return -jnp.sum(y * jax.nn.log_softmax(f), axis=-1)
 
 
-def binary_cross_entropy(f: Float[Array, "n outputs"], y: Float[Array, "n outputs"]) -> Float[Array, "n"]:
-    """Return the logistic loss of each sample, summed over outputs: targets are 0 or 1, outputs logits."""
+def binary_cross_entropy(f, y) -> Float[Array, "n"]:
+    """Return the logistic loss of each sample, summed over outputs.
+
+    Outputs (n, outputs) are logits, targets (n, outputs) 0 or 1.
+    """
     f, y = _pair(f, y)
     return jnp.sum(jax.nn.softplus(f) - y * f, axis=-1)
 

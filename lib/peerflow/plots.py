@@ -1,6 +1,7 @@
 """Pictures: one colour per agent, solid for what was observed, dashed for what was predicted."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +16,7 @@ from peerflow.methods import Method
 
 # Okabe and Ito's colours, told apart by readers with any colour vision.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8A6D3B", "#000000")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -123,7 +124,7 @@ def _draw_errors(ax, comparison, attribute):
     ax.set_yscale("log")
 
 
-def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[int], levels: Sequence[float]) -> Figure:
+def output_contours(comparison: Comparison, x, *, agent: int, steps, levels) -> Figure:
     """Draw one agent's output as a function of a two-dimensional input, observed and predicted; one panel a step.
 
     Parameters
@@ -146,7 +147,7 @@ def output_contours(comparison: Comparison, x, *, agent: int, steps: Sequence[in
     sides = [np.linspace(low - 0.3, high + 0.3, 60) for low, high in corners]
     points = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     observed = [run.model.apply(run.params[k, agent], points) for k in steps]
-    drawn = [(observed, dict(linewidths=3, linestyles="-", alpha=0.4))]
+    drawn: list[tuple[Any, dict[str, Any]]] = [(observed, dict(linewidths=3, linestyles="-", alpha=0.4))]
     for trajectory, line in ((comparison.flow, "--"), (comparison.iteration, ":")):
         chosen = trajectory.coefficients[steps][:, [agent]]
         values = Trajectory(trajectory.lin, trajectory.times[steps], chosen).outputs(points)[:, 0]

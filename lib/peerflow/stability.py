@@ -145,7 +145,7 @@ def spectral_abscissa(method: Method, lin: Linearization, *, step_size: float) -
     """
     spectrum = predict(method, lin, step_size=step_size).eigenvalues
     proven = step_size <= sufficient_limit(method, lin, time="continuous")
-    return float(spectrum.real.max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
+    return float(np.real(spectrum).max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
 
 
 def spectral_radius(method: Method, lin: Linearization, *, step_size: float) -> float:
@@ -240,9 +240,9 @@ def _smallest(W):
     return next((exact for exact in (0.0, -1.0) if abs(smallest - exact) < _ROUNDING), smallest)
 
 
-def _roots(lin, scale) -> Float[np.ndarray, "agents k rank"]:
+def _roots(lin: Linearization, scale) -> Float[np.ndarray, "agents k rank"]:
     """Return R_q with R_q^T R_q = c F_q^T F_q at step size one: an orthonormal factor would change no spectrum."""
-    return np.linalg.qr(np.sqrt(scale)[:, None, None] * lin.features, mode="r")
+    return np.asarray(np.linalg.qr(np.sqrt(scale)[:, None, None] * lin.features, mode="r"))
 
 
 def _coupling(roots, M):
