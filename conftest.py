@@ -1,6 +1,13 @@
 """For pytest from anywhere in this repository."""
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Every test checks the annotations of the library on the way, shapes of arrays among them. What can be used as a number
+# is one: numpy's, and those of JAX, also while it traces.
+_NUMBERS = "{int: beartype.typing.SupportsIndex, float: beartype.typing.SupportsFloat}"
+_CONF = f"beartype.BeartypeConf(hint_overrides=beartype.FrozenDict({_NUMBERS}))"
+install_import_hook("peerflow", f"beartype.beartype(conf={_CONF})")
 
 
 @pytest.hookimpl(tryfirst=True)
