@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from problems import AGENTS, CYCLE, RING, affine, agent_data, assert_close, network, unequal_data
 
-from peerflow import data, factors, models, predict, stability, train
+from peerflow import data, models, predict, stability, train
 from peerflow.data import AgentData
 
 module = import_module("peerflow.linearize")  # the package gives the function of this name
@@ -169,22 +169,6 @@ def test_any_function_and_input(by_products):
     expected = linearize(model, agents, theta0, tolerance=1e-7)
     F, J = (each.features.reshape(40, -1) for each in (lin, expected))
     assert_close(F @ F.T, J @ J.T, tolerance=1e-12)
-
-
-def test_nothing_moves_without_a_gradient(by_products):
-    model = models.mlp(inputs=2, widths=(3,), outputs=1, activation="relu", b_std=0.0)
-    lin = by_products(model, AgentData(np.zeros((4, 2, 2)), np.ones((4, 2, 1))), model.init(0))
-    assert lin.rank == 0
-
-
-def test_products_against_the_jacobian(rng):
-    problem, x, x2 = network(2, widths=(16,)), rng.normal(size=(5, 2)), rng.normal(size=(7, 2))
-    columns = rng.normal(size=(14, 3))
-    got = factors.cross_products(problem.model, problem.theta0, x, x2, columns)
-    assert_close(got, problem.linear(x)[1] @ (problem.linear(x2)[1].T @ columns))
-    rows = rng.normal(size=(2, 3, 14))
-    got = factors.pulled_back(problem.model, problem.theta0, x2, rows)
-    assert_close(got, rows @ problem.linear(x2)[1])
 
 
 def test_a_small_jacobian_is_held_and_a_large_one_is_not(monkeypatch):
