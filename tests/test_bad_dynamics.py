@@ -6,10 +6,10 @@ import pytest
 from problems import CYCLE, affine, agent_data
 from rejection import INF, NAN, check, rejects, with_entry
 
-from peerflow.methods import ATC, DGD
 from peerflow.engines import state_matrix
 from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, DGD
 from peerflow.modes import geometric, phi_1
 from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
 from peerflow.training import train

@@ -6,9 +6,9 @@ import scipy.linalg
 from problems import AGENTS, COMPLETE, CYCLE, MATRICES, RING, STAR, assert_close, moons, network
 
 from peerflow import engines, modes
-from peerflow.methods import ATC, CTA, DGD
 from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA, DGD
 
 PROBLEM = network()
 LIN = linearize(PROBLEM.model, PROBLEM.agents, PROBLEM.theta0)

@@ -7,16 +7,27 @@ import numpy as np
 import pytest
 import reference
 from problems import (
-    AGENTS, COMPLETE, CYCLE, MATRICES, RING, SAMPLES, STAR, affine, agent_data, assert_close, moons, network,
+    AGENTS,
+    COMPLETE,
+    CYCLE,
+    MATRICES,
+    RING,
+    SAMPLES,
+    STAR,
+    affine,
+    agent_data,
+    assert_close,
+    moons,
+    network,
 )  # fmt: skip
 
 from peerflow import flows, models, modes
-from peerflow.methods import ATC, CTA, DGD
 from peerflow.data import AgentData
 from peerflow.engines import state_matrix
 from peerflow.flows import predict
 from peerflow.kernels import nt
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA, DGD
 from peerflow.modes import geometric, phi_1
 
 TIMES = np.array([0.0, 1 / 3, 1.0, np.e, 17.0, 40.7])

@@ -5,10 +5,10 @@ import pytest
 import reference
 from problems import AGENTS, CYCLE, RING, SAMPLES, assert_close, network
 
-from peerflow.methods import ATC, CTA
 from peerflow.data import AgentData
 from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import ATC, CTA
 
 TIMES = np.array([0.0, 1 / 3, 1.0, np.e, 17.0, 40.7])
 COUNTS = np.array([0, 1, 2, 5, 33])

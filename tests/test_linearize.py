@@ -5,11 +5,11 @@ import pytest
 from problems import AGENTS, SAMPLES, affine, agent_data, assert_close, network
 
 from peerflow import models
-from peerflow.methods import DGD
 from peerflow.data import AgentData
-from peerflow.flows import predict
 from peerflow.factors import from_jacobian
+from peerflow.flows import predict
 from peerflow.linearize import linearize
+from peerflow.methods import DGD
 
 
 @pytest.fixture(scope="module")

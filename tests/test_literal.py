@@ -8,10 +8,10 @@ import pytest
 import scipy.integrate
 
 from peerflow import data, literal, mixing, models
-from peerflow.methods import ATC, CTA, DGD
 from peerflow.flows import predict
 from peerflow.linearize import linearize
 from peerflow.literal import flow_equation
+from peerflow.methods import ATC, CTA, DGD
 
 RULES = pytest.mark.parametrize("rule", [DGD, ATC, CTA], ids=lambda rule: rule.name)
 OBJECTIVES = pytest.mark.parametrize("objective", ["local", "global"])

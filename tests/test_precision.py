@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from peerflow.algorithms import DGD
 from problems import CYCLE, affine, network
 
 from peerflow import kernels, models, objectives
-from peerflow.algorithms import DGD
 from peerflow.compare import compare
 from peerflow.flows import predict
 from peerflow.integrate import integrate, iterate

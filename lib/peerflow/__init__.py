@@ -47,4 +47,5 @@ __all__ = [
     "stability",
     "sweep",
     "train",
+    "trust",
 ]

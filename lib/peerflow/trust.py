@@ -1,13 +1,14 @@
 r"""How far the linear model can be trusted, measured before anything is trained.
 
-After k steps the linear model predicts parameters :math:`\theta_q(k)`. There the network's own outputs can be had for one
-forward pass, and the linear model's are known. Their distance, relative to how far the outputs have moved, is
+After k steps the linear model predicts parameters :math:`\theta_q(k)`. There the network's own outputs can be had for
+one forward pass, and the linear model's are known. Their distance, relative to how far the outputs have moved, is
 
 .. math:: \varepsilon_q(k) = \frac{\|f(X; \theta_q(k)) - \bar f(X; \theta_q(k))\|}
     {\|\bar f(X; \theta_q(k)) - f(X; \theta_0)\|},
 
 over all samples X and outputs. :func:`horizon` says from which step on it exceeds a tolerance. A few counts suffice,
-each :math:`\sqrt2` times the last, so it costs about as many gradient steps as there are counts, not as there are steps.
+each :math:`\sqrt2` times the last, so it costs about as many gradient steps as there are counts, not as there are
+steps.
 
 Training does not pass through :math:`\theta_q(k)`, though. It starts to depart from there at the second step, in part
 to correct what :math:`\varepsilon_q` shows, in part because its gradients are others. So the estimate is one of order
