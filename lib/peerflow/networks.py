@@ -1,7 +1,7 @@
 r"""The maps behind :mod:`peerflow.models`, as values: equal ones compare equal, so that JAX compiles them once.
 
-Those that are made of dense layers know their Jacobian without its P columns. With :math:`a_l` the input of layer l, its
-bias's one among it and scaled as in (1), and :math:`g_l` the derivative of the outputs in what the layer gives,
+Those that are made of dense layers know their Jacobian without its P columns. With :math:`a_l` the input of layer l,
+its bias's one among it and scaled as in (1), and :math:`g_l` the derivative of the outputs in what the layer gives,
 
 .. math:: \frac{\partial f_m(x_i)}{\partial (\theta_l)_{ok}} = g_l[i, m, o]\; a_l[i, k], \qquad
     \widehat K = \sum_l (a_l a_l^\top)_{ij}\, (g_l g_l^\top)_{im, jm'},
@@ -180,7 +180,7 @@ class Wrapped:
         """Return the parameters (P,) in their own tree."""
         cuts = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
         parts = jnp.split(theta, cuts)
-        return self.structure.unflatten([part.reshape(shape) for part, shape in zip(parts, self.shapes)])
+        return self.structure.unflatten([part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)])
 
     def __call__(self, theta, x):
         return self.function(self.tree(theta), x)

@@ -29,8 +29,8 @@ _STEPS_A_SCAN = 1000  # the progress bar moves this often
 class Run:
     """One training run."""
 
-    losses: Float[np.ndarray, "steps+1 agents"]
-    """Each agent's own objective at its own parameters."""
+    losses: Float[np.ndarray, "times agents"]
+    """Each agent's own objective at its own parameters, before the first step and after every step."""
     params: Float[np.ndarray, "*time agents params"]
     """All agents' parameters: (steps+1, agents, params), or (agents, params) if only the final ones were kept."""
     model: Model
@@ -102,7 +102,7 @@ def train(
     _checks.shape_of("W", method.W.shape, (agents.size,) * 2)
     method = method.placed(theta.dtype)
     steps = _checks.count("steps", steps, minimum=0)
-    step_size = jnp.asarray(_checks.positive("step_size", step_size), theta.dtype)
+    eta = jnp.asarray(_checks.positive("step_size", step_size), theta.dtype)
     loss_fn = loss_function(loss, agents.pooled()[1])
     data = tuple(jnp.asarray(each, theta.dtype) for each in agents.padded)
     gains = jnp.asarray(method.gain * agents.gains, theta.dtype)
@@ -112,7 +112,7 @@ def train(
         for start in range(0, steps, _STEPS_A_SCAN):
             length = min(_STEPS_A_SCAN, steps - start)
             theta, (some_losses, some_params) = _scan(
-                model, loss_fn, length, not final_only, method, data, gains, theta, step_size
+                model, loss_fn, length, not final_only, method, data, gains, theta, eta
             )
             losses.append(np.asarray(some_losses))
             params.append(None if final_only else np.asarray(some_params))
