@@ -100,8 +100,8 @@ class System(NamedTuple):
         return _SPEED * _DECOMPOSITION * (Q * r) ** 2 / (2 * (r + Q))
 
 
-def state_matrix(method: Method, psi: Float[Array | np.ndarray, "agents r r"]) -> Float[Array | np.ndarray, "Qr Qr"]:
-    """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi."""
+def state_matrix(method: Method, psi) -> Float[Array | np.ndarray, "Qr Qr"]:
+    """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi, (agents, r, r)."""
     _checks.instance("method", method, Method)
     psi = _checks.array("psi", psi, (method.agents, "rank", "rank"))
     traced = any(isinstance(each, Tracer) for each in (psi, method.W))

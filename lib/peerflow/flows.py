@@ -188,7 +188,7 @@ class Dynamics:
 
     @cached_property
     def _integrated(self) -> tuple[integrate.Nonlinear, Callable]:
-        if any(isinstance(each, jax.core.Tracer) for each in (self.step_size, self.method.W)):
+        if any(isinstance(each, Tracer) for each in (self.step_size, self.method.W)):
             raise ValueError(f'only loss="mse" may be differentiated, mapped or compiled by JAX, got {self.loss!r}')
         loss_fn = loss_function(self.loss, self.lin.agents.pooled()[1])
         return integrate.nonlinear(self.method, self.lin, self.step_size), loss_fn

@@ -58,8 +58,8 @@ def _pair(f, y):
     return f.astype(dtype), y.astype(dtype)
 
 
-def loss_function(loss: str | Callable, y: Float[np.ndarray, "*samples outputs"]) -> Callable:
-    """Return the loss of this name from ``LOSSES``, if it suits these targets; a callable is returned as it is.
+def loss_function(loss: str | Callable, y) -> Callable:
+    """Return the loss of this name from ``LOSSES``, if it suits targets (..., outputs); return a callable as it is.
 
     Raises
     ------
