@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
+from optional import needs_neural_tangents
 from problems import (
     AGENTS,
     COMPLETE,
@@ -21,11 +22,10 @@ from problems import (
     network,
 )  # fmt: skip
 
-from peerflow import flows, models, modes
+from peerflow import flows, kernels, models, modes
 from peerflow.data import AgentData
 from peerflow.engines import state_matrix
 from peerflow.flows import predict
-from peerflow.kernels import nt
 from peerflow.linearize import linearize
 from peerflow.methods import ATC, CTA, DGD
 from peerflow.modes import geometric, phi_1
@@ -178,6 +178,7 @@ def test_agents_who_cannot_talk_and_see_too_little_have_no_single_fixed_point(ru
         dynamics.fixed_point()
 
 
+@needs_neural_tangents
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_one_agent_is_neural_tangents_gradient_descent(rule, outputs):
     problem = network(outputs, widths=(16,))
@@ -185,8 +186,8 @@ def test_one_agent_is_neural_tangents_gradient_descent(rule, outputs):
     new, model, step_size = np.array([[0.3, -1.0], [0.8, 0.1]]), problem.model, 0.7
     lin = linearize(model, agent_data(outputs=outputs, agents=1, samples=4), problem.theta0)
     flow = predict(rule(np.ones((1, 1))), lin, step_size=step_size).at(TIMES)
-    kernel = nt.empirical_ntk_fn(lambda theta, x: model.apply(theta, x), trace_axes=())
-    theirs = nt.predict.gradient_descent_mse(kernel(x, None, problem.theta0), y, trace_axes=())
+    kernel = kernels.nt.empirical_ntk_fn(lambda theta, x: model.apply(theta, x), trace_axes=())
+    theirs = kernels.nt.predict.gradient_descent_mse(kernel(x, None, problem.theta0), y, trace_axes=())
     # Its loss is divided by samples times outputs, the paper's by samples alone.
     inside, outside = theirs(
         step_size * outputs * TIMES,
