@@ -14,19 +14,19 @@ from peerflow.modes import geometric, phi_1
 from peerflow.objectives import binary_cross_entropy, cross_entropy, gradient_scale, squared_error
 from peerflow.training import train
 
-PROBLEM = affine()
+PROBLEM, METHOD = affine(), DGD(CYCLE)
 MODEL, DATA, THETA0, X = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0, PROBLEM.agents.x
 LIN = linearize(MODEL, DATA, THETA0)
-DYNAMICS = predict(DGD(CYCLE), LIN, step_size=0.1)
+DYNAMICS = predict(METHOD, LIN, step_size=0.1)
 FLOW = DYNAMICS.at([0.0, 1.0])
-RUN = train(DGD(CYCLE), MODEL, DATA, THETA0, step_size=0.1, steps=1)
+RUN = train(METHOD, MODEL, DATA, THETA0, step_size=0.1, steps=1)
 
 
-def run(method=DGD(CYCLE), model=MODEL, agents=DATA, theta0=THETA0, step_size=0.1, steps=1, **options):
+def run(method=METHOD, model=MODEL, agents=DATA, theta0=THETA0, step_size=0.1, steps=1, **options):
     return train(method, model, agents, theta0, step_size=step_size, steps=steps, **options)
 
 
-def foresee(method=DGD(CYCLE), lin=LIN, step_size=0.1, **options):
+def foresee(method=METHOD, lin=LIN, step_size=0.1, **options):
     return predict(method, lin, step_size=step_size, **options)
 
 
@@ -34,7 +34,7 @@ def expand(model=MODEL, agents=DATA, theta0=THETA0, **options):
     return linearize(model, agents, theta0, **options)
 
 
-def update(W=CYCLE, theta=np.ones((4, 2)), gradient=np.zeros_like, step_size=0.1):
+def update(W=CYCLE, theta=((1.0, 1.0),) * 4, gradient=np.zeros_like, step_size=0.1):
     return DGD(W).update(theta, gradient, step_size)
 
 

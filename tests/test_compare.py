@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from problems import assert_close, unequal_data
+from rejection import check
 
 from peerflow import compare as compare_module
 from peerflow import data, mixing, models
@@ -145,10 +146,10 @@ def test_bad_input(lin, W, comparison):
     still = train(DGD(W), lin.model, lin.agents, lin.theta0, step_size=0.5, steps=0)
     with pytest.raises(ValueError, match="parameters that move"):
         largest_errors(still, dynamics.after([0]))
-    with pytest.raises(ValueError, match="lin must be of type Linearization, got Model"):
-        compare(DGD(W), lin.model, step_size=0.5, steps=STEPS)
-    with pytest.raises(ValueError, match="method must be of type Method, got Rule"):
-        compare(DGD, lin, step_size=0.5, steps=STEPS)
+    check(
+        lambda: compare(DGD(W), lin.model, step_size=0.5, steps=STEPS), "lin must be of type Linearization, got Model"
+    )
+    check(lambda: compare(DGD, lin, step_size=0.5, steps=STEPS), "method must be of type Method, got Rule")
     with pytest.raises(ValueError, match=r"W must have shape \(3, 3\), got \(2, 2\)"):
         compare(DGD(np.eye(2)), lin, step_size=0.5, steps=STEPS)
     kernel = from_kernel(np.eye(12), np.zeros((12, 1)), lin.agents)
@@ -156,8 +157,7 @@ def test_bad_input(lin, W, comparison):
         compare(DGD(W), kernel, step_size=0.5, steps=STEPS)
     with pytest.raises(ValueError, match=r"loss must be one of 'mse', 'cross_entropy', .* got 'hinge'"):
         compare(DGD(W), lin, step_size=0.5, steps=STEPS, loss="hinge")
-    with pytest.raises(ValueError, match=r"steps must be a whole number, got 2\.5"):
-        compare(DGD(W), lin, step_size=0.5, steps=2.5)
+    check(lambda: compare(DGD(W), lin, step_size=0.5, steps=2.5), r"steps must be a whole number, got 2\.5")
     for table, empty in ((error_table, {}), (range_table, {}), (range_table, {"path": []})):
         with pytest.raises(ValueError, match="at least one"):
             table(empty)

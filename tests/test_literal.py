@@ -6,6 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import scipy.integrate
+from rejection import check
 
 from peerflow import data, literal, mixing, models
 from peerflow.flows import predict
@@ -65,7 +66,7 @@ def test_A_and_u_are_the_derivative_and_the_value_at_zero_of_the_linearised_flow
 
 def test_parts(model, agents, starts):
     got = flow_equation(DGD(SKEWED), model, agents, starts, step_size=STEP)
-    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x)]
+    outputs = [np.asarray(model.apply(theta, x)).ravel() for theta, x in zip(starts, agents.x, strict=True)]
     np.testing.assert_allclose(got.outputs0, np.concatenate(outputs), rtol=1e-14)
     P = model.size
     h = 1e-6
@@ -125,8 +126,7 @@ def test_bad_input(model, agents, starts):
         equation.at([-1.0])
     with pytest.raises(ValueError, match="counts must be whole numbers"):
         equation.after([0.5])
-    with pytest.raises(ValueError, match="method must be of type Method, got str"):
-        flow_equation("DGD", model, agents, starts, step_size=STEP)
+    check(lambda: flow_equation("DGD", model, agents, starts, step_size=STEP), "method must be of type Method, got str")
     with pytest.raises(ValueError, match=r"W must have shape \(3, 3\), got \(2, 2\)"):
         flow_equation(DGD(np.eye(2)), model, agents, starts, step_size=STEP)
     with pytest.raises(ValueError, match="theta0 must have shape"):

@@ -16,11 +16,11 @@ DYNAMICS = predict(DGD(CYCLE), LIN, step_size=STEP)
 def literal(params, linear_params, x):
     """Return the errors by the definition: the network's outputs at some parameters, the linear model's at others."""
     errors = []
-    for row, other in zip(params, linear_params):
+    for row, other in zip(params, linear_params, strict=True):
         linear = PROBLEM.linear_outputs(other[None], x)[0]
         real = np.array([PROBLEM.formula(theta, x) for theta in row])
         start = PROBLEM.formula(PROBLEM.theta0, x)
-        errors.append([np.linalg.norm(r - f) / np.linalg.norm(f - start) for r, f in zip(real, linear)])
+        errors.append([np.linalg.norm(r - f) / np.linalg.norm(f - start) for r, f in zip(real, linear, strict=True)])
     return np.array(errors)
 
 
