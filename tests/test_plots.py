@@ -4,6 +4,7 @@ import matplotlib
 import networkx as nx
 import numpy as np
 import pytest
+from rejection import check
 
 matplotlib.use("Agg")
 
@@ -102,8 +103,7 @@ def test_bad_input(comparison):
         plots.loss_curves({})
     with pytest.raises(ValueError, match="agents must be at least 1, got 0"):
         plots.agent_colours(0)
-    with pytest.raises(ValueError, match="method must be of type Method, got Rule"):
-        plots.spectra([DGD], comparison.flow.lin, [0.1])
+    check(lambda: plots.spectra([DGD], comparison.flow.lin, [0.1]), "method must be of type Method, got Rule")
 
 
 def test_spectra_are_drawn_with_their_limits(comparison):
