@@ -5,16 +5,11 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from peerflow.algorithms import DGD
 from problems import CYCLE, affine, network
 
-from peerflow import kernels, models, objectives
+from peerflow import DGD, factors, from_kernel, kernels, linearize, models, objectives, predict, sweep, train
 from peerflow.compare import compare
-from peerflow.flows import predict
-from peerflow.integrate import integrate, iterate
-from peerflow.linearize import linearize
 from peerflow.literal import flow_equation
-from peerflow.training import train
 
 if hasattr(jax, "enable_x64"):
     disable_x64 = partial(jax.enable_x64, False)
@@ -24,9 +19,10 @@ else:  # before JAX 0.8
 PROBLEM = affine()
 MODEL, AGENTS, THETA0, X = PROBLEM.model, PROBLEM.agents, PROBLEM.theta0, PROBLEM.agents.x[0]
 LIN = linearize(MODEL, AGENTS, THETA0)
-FLOW = predict(DGD, LIN, CYCLE, step_size=0.1).at([0.0, 1.0])
-RUN = train(DGD, MODEL, AGENTS, CYCLE, THETA0, step_size=0.1, steps=1)
-STEP = {"step_size": 0.1}
+METHOD, STEP = DGD(CYCLE), {"step_size": 0.1}
+DYNAMICS, OTHER = (predict(METHOD, LIN, loss=loss, **STEP) for loss in ("mse", objectives.squared_error))
+FLOW = DYNAMICS.at([0.0, 1.0])
+RUN = train(METHOD, MODEL, AGENTS, THETA0, steps=1, **STEP)
 
 CALLS = {
     "linearize": lambda: linearize(MODEL, AGENTS, THETA0),
@@ -35,11 +31,18 @@ CALLS = {
     "jacobian": lambda: MODEL.jacobian(THETA0, X),
     "last_layer": lambda: models.last_layer(network().theta0, inputs=2, widths=(4, 3), outputs=1),
     "starts": lambda: models.starts(MODEL, AGENTS, THETA0),
-    "train": lambda: train(DGD, MODEL, AGENTS, CYCLE, THETA0, steps=1, **STEP),
-    "flow_equation": lambda: flow_equation(DGD, MODEL, AGENTS, CYCLE, THETA0, **STEP),
-    "compare": lambda: compare(DGD, LIN, CYCLE, steps=1, **STEP),
-    "integrate": lambda: integrate(DGD, LIN, CYCLE, [1.0], loss="mse", **STEP),
-    "iterate": lambda: iterate(DGD, LIN, CYCLE, [1], loss="mse", **STEP),
+    "wrap": lambda: models.wrap(lambda params, x: x @ params, np.ones((2, 1))),
+    "train": lambda: train(METHOD, MODEL, AGENTS, THETA0, steps=1, **STEP),
+    "flow_equation": lambda: flow_equation(METHOD, MODEL, AGENTS, THETA0, **STEP),
+    "compare": lambda: compare(METHOD, LIN, steps=1, **STEP),
+    "at": lambda: DYNAMICS.at([1.0]),
+    "after": lambda: DYNAMICS.after([1]),
+    "at, integrated": lambda: OTHER.at([1.0]),
+    "after, of any loss": lambda: OTHER.after([1]),
+    "sweep": lambda: sweep([METHOD], LIN, step_sizes=[0.1], counts=[1]),
+    "products": lambda: factors.cross_products(MODEL, THETA0, X, X, np.eye(len(X))),
+    "evaluate": lambda: FLOW.evaluate(X, np.ones((len(X), 1))),
+    "evaluate of a run": lambda: RUN.evaluate(X, np.ones((len(X), 1))),
     "empirical": lambda: kernels.empirical(MODEL, THETA0, X),
     "infinite_width": lambda: kernels.infinite_width(X),
     "expand": lambda: LIN.expand(X),
@@ -67,7 +70,10 @@ def test_what_needs_64_bits_says_that_they_were_turned_off(call):
 
 
 def test_what_numpy_computes_does_not_care():
+    kernel, outputs0 = kernels.empirical(MODEL, THETA0, AGENTS.pooled()[0]), LIN.outputs0.reshape(-1, 1)
     with disable_x64():
-        dynamics = predict(DGD, LIN, CYCLE, step_size=0.1)
-        late = dynamics.at([0.0, 1.0]).params()
-    np.testing.assert_array_equal(late, FLOW.params())
+        system = predict(METHOD, LIN, **STEP).system()
+        late = from_kernel(kernel, outputs0, AGENTS).features
+    for one, other in zip(system, DYNAMICS.system(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(late, from_kernel(kernel, outputs0, AGENTS).features)

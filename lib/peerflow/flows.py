@@ -129,6 +129,7 @@ class Dynamics:
         ValueError
             If times or tolerances are out of range, or an integrated flow cannot be followed.
         """
+        _checks.double_precision()
         times = _checks.times("times", times)
         rtol, atol = _checks.positive("rtol", rtol), _checks.positive("atol", atol)
         if self.loss != "mse":
@@ -143,6 +144,7 @@ class Dynamics:
 
     def after(self, counts) -> Trajectory:
         """Return the linearized iteration after these numbers of steps: what training would give, were f linear."""
+        _checks.double_precision()
         counts = _checks.counts("counts", counts)
         if self.loss != "mse":
             states = integrate.iterate(*self._integrated, counts)
@@ -218,7 +220,6 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
         If the method is for another number of agents, step_size is not positive, a name is unknown, or the targets do
         not suit the loss.
     """
-    _checks.double_precision()
     _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
     _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
@@ -246,6 +247,7 @@ def sweep(
     ValueError
         If a method is for another number of agents, there is none, a step size is not positive or counts are negative.
     """
+    _checks.double_precision()
     if len(methods) == 0:
         raise ValueError("methods must hold at least one, got none")
     step_sizes = _checks.array("step_sizes", step_sizes, ("step_sizes",))
