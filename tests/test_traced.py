@@ -145,7 +145,8 @@ def test_unequal_agents_and_outputs_on_other_inputs(rule, kind):
 
 
 def test_traced_times_come_in_any_order_and_may_repeat(rule):
-    times, counts = np.array([3.0, 0.0, 0.5, 3.0]), np.array([5, 0, 1, 5])
+    # Neither are the gaps between them in increasing order.
+    times, counts = np.array([3.0, 0.0, 0.5, 3.0, 3.2]), np.array([5, 0, 1, 5, 6])
 
     def states(step_size):
         dynamics = predict(rule(CYCLE), lin, step_size=step_size)
