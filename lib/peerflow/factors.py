@@ -64,11 +64,16 @@ def _range(J, relative, absolute):
         if missed <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
             break
         new = _sketch(J, draw)
-        # A small residual has lost digits; what these hide of V is taken off the second time.
-        for _ in range(2 if V.size else 1):
-            new, kept = np.linalg.qr(new - V @ (V.T @ new))
-        # What the second time hardly anything is left of is rounding, and not orthogonal to V.
-        new = new[:, np.abs(np.diag(kept)) > _ORTHOGONAL if V.size else slice(None)][:, :left]
+        if V.size:
+            # Pivoted, since fewer directions may be left than vectors. What is small has lost digits; what these hide of
+            # V is taken off the second time, and what then shrinks again is rounding.
+            new, left_over, _ = scipy.linalg.qr(new - V @ (V.T @ new), mode="economic", pivoting=True)
+            new = new[:, np.abs(np.diag(left_over)) > _NOISE * scale]
+            new, left_over = np.linalg.qr(new - V @ (V.T @ new))
+            new = new[:, np.abs(np.diag(left_over)) > _ORTHOGONAL]
+        else:
+            new = np.linalg.qr(new)[0]
+        new = new[:, :left]
         if new.shape[1] == 0:
             break
         V, F = np.hstack([V, new]), np.hstack([F, J @ new])
