@@ -1,6 +1,7 @@
 r"""The real, nonlinear training of all agents, by (4), (5) or (6): what the predictions are held against.
 
-All agents step together inside one compiled scan. The loss of agent q is its local objective at its own parameters,
+All agents step together inside one compiled scan, and take their gradients one after the other: what one agent's needs
+stays in the processor's cache. The loss of agent q is its local objective at its own parameters,
 :math:`L_q(\theta_q)`; the global objective at the same parameters, :math:`L(\theta_q)`, is there as well.
 """
 
@@ -144,7 +145,7 @@ def _risk(model, loss_fn, theta, x, y, weights):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _local_risks(model, loss_fn, theta, x, y, weights):
-    return jax.vmap(partial(_risk, model, loss_fn))(theta, x, y, weights)
+    return jax.lax.map(lambda own: _risk(model, loss_fn, *own), (theta, x, y, weights))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -163,13 +164,21 @@ def _risks(model, loss_fn, thetas, x, y, weights):
 def _scan(model, loss_fn, length, keep, method, data, gains, theta, step_size):
     """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters before each step.
 
-    Before, not after: where the gradient is taken at the agents' own parameters, the compiler then finds that the
-    loss shares the gradient's forward pass.
+    Before, not after: where the gradient is taken at the agents' own parameters, the loss comes with it.
     """
-    gradients = jax.vmap(jax.grad(partial(_risk, model, loss_fn)))
+
+    def slopes(own):
+        loss, gradient = jax.value_and_grad(partial(_risk, model, loss_fn))(*own)
+        # The compiler would else copy the layers' gradients to their places among all agents' entry by entry.
+        return loss, jax.lax.optimization_barrier(gradient)
 
     def step(theta, _):
-        before = _local_risks(model, loss_fn, theta, *data), theta if keep else None
-        return method.update(theta, lambda at: gains[:, None] * gradients(at, *data), step_size), before
+        if method.rule.mixes_point:
+            losses = _local_risks(model, loss_fn, theta, *data)
+            new = method.update(theta, lambda at: gains[:, None] * jax.lax.map(slopes, (at, *data))[1], step_size)
+        else:
+            losses, gradients = jax.lax.map(slopes, (theta, *data))
+            new = method.update(theta, lambda _: gains[:, None] * gradients, step_size)
+        return new, (losses, theta if keep else None)
 
     return jax.lax.scan(step, theta, length=length)
