@@ -20,6 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+# Up to so many inputs a layer is a sum of columns. The compiler takes it in one pass with the activation, and is faster
+# than with a matrix product: 1.6 times with two inputs, 1.2 with four, and slower from six on.
+_FEW = 4
+
 # exp(r) = (q + p) / (q - p) to 2e-16 for |r| <= log(2)/2, p = r P(r^2) and q = Q(r^2): Cephes, exp.c. The last two
 # are log(2) in two parts, the first of so few bits that small integers times it are exact.
 _P = 1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1
@@ -117,17 +121,25 @@ class Perceptron:
 
     def split(self, theta) -> list[tuple[Array, Array]]:
         """Return each layer's weight and bias."""
-        start, parts = 0, []
-        for n_in, n_out in self.sizes:
-            middle = start + n_out * n_in
-            parts.append((theta[start:middle].reshape(n_out, n_in), theta[middle : middle + n_out]))
-            start = middle + n_out
-        return parts
+        # Not by slices: their gradients would be padded with zeros to the whole length, and added.
+        sizes = [part for n_in, n_out in self.sizes for part in (n_out * n_in, n_out)]
+        parts = iter(jnp.split(theta, np.cumsum(sizes)[:-1]))
+        return [(next(parts).reshape(n_out, n_in), next(parts)) for n_in, n_out in self.sizes]
 
     def dense(self, layer, x):
         """Return what a layer gives, before the activation."""
         weight, bias = layer
-        return self.w_std / weight.shape[1] ** 0.5 * (x @ weight.T) + self.b_std * bias[None, :]
+        n_out, n_in = weight.shape
+        scale = self.w_std / n_in**0.5
+        if n_in <= _FEW:
+            x = scale * x
+            return sum((x[:, k, None] * weight[None, :, k] for k in range(n_in)), self.b_std * bias[None])
+        # The smaller of input and result is scaled, never the weights: gradients then are products as they stand, and
+        # so are those of biases, by a column in place of a sum. The order of factors spares a transpose.
+        column = jnp.full((len(x), 1), self.b_std, x.dtype)
+        if n_in < n_out:
+            return (weight @ (scale * x).T + bias[:, None] @ column.T).T
+        return scale * (x @ weight.T) + column @ bias[None]
 
     def scaled(self, x):
         """Return what a layer's weights and biases are multiplied by."""
