@@ -13,8 +13,9 @@ steps.
 Training does not pass through :math:`\theta_q(k)`, though. It starts to depart from there at the second step, in part
 to correct what :math:`\varepsilon_q` shows, in part because its gradients are others. So the estimate is one of order
 of magnitude: with eight draws each of perceptrons 4, 16 and 64 wide, on images, the error in training was 0.2 to 3.3
-times the estimate at the same step, and smaller than it in two cases of three. Horizons differ by more where errors
-grow slowly. :func:`observed` is the same number for a run that was really trained; at the first step the two are equal.
+times the estimate at the same step, and smaller than it in two cases of three; for convolutional ones of 32 channels 4
+to 11 % were estimated, where 10 to 15 % came. Horizons differ by more where errors grow slowly. :func:`observed` is the
+same number for a run that was really trained; at the first step the two are equal.
 
 >>> import networkx as nx
 >>> from peerflow import DGD, data, linearize, mixing, models, predict
