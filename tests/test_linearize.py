@@ -112,6 +112,7 @@ DECAYS = {
     "algebraic": 1.0 / np.arange(1, 151) ** 4,
     "flat": np.ones(150),
     "a gap": np.where(np.arange(150) < 70, 1.0, 1e-7),
+    "a step": np.where(np.arange(150) < 90, 1.0, 4e-6),
     "rank one": np.eye(1, 150)[0],
 }
 

@@ -79,10 +79,11 @@ def test_predictions_of_another_loss(lin, rule, sparse, dense):
         return ((1 + (f - y) ** 2) ** 0.5 - 1).sum(axis=-1)
 
     one, other = (predict(rule(W), lin, step_size=0.3, loss=smooth) for W in (sparse, dense))
-    for solve in ("at", "after"):
+    # Sums in another order are other choices of steps for the flow, each right to 1e-8.
+    for solve, tolerance in (("at", 1e-10), ("after", 1e-12)):
         got, expected = (getattr(dynamics, solve)([0, 1, 9]) for dynamics in (one, other))
-        assert_close(got.coefficients, expected.coefficients)
-        assert_close(got.losses, expected.losses)
+        assert_close(got.coefficients, expected.coefficients, tolerance=tolerance)
+        assert_close(got.losses, expected.losses, tolerance=tolerance)
 
 
 @both
