@@ -172,8 +172,9 @@ def linearize(
         Instead of a tolerance, what it is needed for. For every method and every W, and step sizes up to this one and
         up to half of :func:`peerflow.stability.sufficient_limit`, the residuals :math:`f - y` of all agents then are
         right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps`` steps of the
-        iteration. Directions that hardly move in that time are dropped. This is a bound for the worst case; residuals
-        that point everywhere are right to far more, and losses likewise.
+        iteration. Directions that hardly move in that time are dropped. (Where agents hold different numbers of
+        samples, the norm weighs each agent's residuals by its constant c_q.) This is a bound for the worst case;
+        residuals that point everywhere are right to far more, and losses likewise.
 
     Raises
     ------
@@ -183,8 +184,9 @@ def linearize(
 
     Notes
     -----
-    Let :math:`E_q` be what is dropped of :math:`J_q`, of norm at most :math:`\varepsilon`, c the largest constant in
-    front of a gradient, and :math:`e` the residuals where gradients are taken, as one sequence over k steps. All three
+    Let :math:`E_q` be what is dropped of :math:`J_q`, of norm at most :math:`\varepsilon`, c the constant in front of
+    every gradient (if they differ, the root of each is taken into :math:`J_q` and the residuals, and c is the largest),
+    and :math:`e` the residuals where gradients are taken, as one sequence over k steps. All three
     methods have :math:`e = r - Ne` with :math:`N = cJHJ^\top`, where H mixes agents over time: it is the sum of
     :math:`W^j` (DGD) or :math:`W^{j+1}` (ATC, CTA), delayed by j + 1 steps. Up to half of the sufficient limit the
     symmetric part of N is at least -1/2, so that :math:`\|(I + N)^{-1}\| \le 2`, with or without what is dropped.

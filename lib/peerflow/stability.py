@@ -183,7 +183,8 @@ def final_disagreement(method: Method, gradients, *, step_size: float) -> Float[
         ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, with a W that connects the agents; for objective ``"global"`` the
         gradients are divided by Q here.
     gradients
-        :math:`g^\star`: each agent's local gradient at the optimum, (agents, params).
+        :math:`g^\star`: each agent's local gradient at the optimum, (agents, params), times ``AgentData.gains`` where
+        the global objective weighs samples alike.
 
     Raises
     ------
