@@ -12,6 +12,7 @@ vectors.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +66,10 @@ def _range(J, relative, absolute):
             break
         new = _sketch(J, draw)
         if V.size:
-            # Pivoted, since fewer directions may be left than vectors. What is small has lost digits; what these hide of
-            # V is taken off the second time, and what then shrinks again is rounding.
-            new, left_over, _ = scipy.linalg.qr(new - V @ (V.T @ new), mode="economic", pivoting=True)
+            # Pivoted, since fewer directions may be left than vectors. What is small has lost digits; what these hide
+            # of V is taken off the second time, and what then shrinks again is rounding.
+            pivoted: Any = scipy.linalg.qr(new - V @ (V.T @ new), mode="economic", pivoting=True)
+            new, left_over = pivoted[:2]
             new = new[:, np.abs(np.diag(left_over)) > _NOISE * scale]
             new, left_over = np.linalg.qr(new - V @ (V.T @ new))
             new = new[:, np.abs(np.diag(left_over)) > _ORTHOGONAL]

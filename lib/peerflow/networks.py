@@ -12,7 +12,6 @@ so that the kernel costs products of activations, and of gradients in activation
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -42,12 +41,18 @@ def sigmoid(x):
     x = jnp.clip(x, -708.0, 708.0)
     n = jnp.round(x * (-1 / math.log(2)))
     r = -x - n * _LOG2[0] - n * _LOG2[1]
-    p, q = (reduce(lambda value, coefficient: value * (r * r) + coefficient, each) for each in (_P, _Q))
-    p = r * p
+    p, q = r * _polynomial(_P, r * r), _polynomial(_Q, r * r)
     # Added to 1.5 * 2^52, an integer shows in the last bits; from there the exponent of 2^n moves to its place.
     bits = jax.lax.bitcast_convert_type(n + (1.5 * 2**52 + 1023), jnp.int64)
     power = jax.lax.bitcast_convert_type(bits << 52, jnp.float64)
     return (q - p) / ((q - p) + power * (q + p))
+
+
+def _polynomial(coefficients: tuple[float, ...], x):
+    value = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = value * x + coefficient
+    return value
 
 
 @sigmoid.defjvp
@@ -133,7 +138,10 @@ class Perceptron:
         scale = self.w_std / n_in**0.5
         if n_in <= _FEW:
             x = scale * x
-            return sum((x[:, k, None] * weight[None, :, k] for k in range(n_in)), self.b_std * bias[None])
+            given = self.b_std * bias[None]
+            for k in range(n_in):
+                given = given + x[:, k, None] * weight[None, :, k]
+            return given
         # The smaller of input and result is scaled, never the weights: gradients then are products as they stand, and
         # so are those of biases, by a column in place of a sum. The order of factors spares a transpose.
         column = jnp.full((len(x), 1), self.b_std, x.dtype)
