@@ -113,6 +113,7 @@ DECAYS = {
     "flat": np.ones(150),
     "a gap": np.where(np.arange(150) < 70, 1.0, 1e-7),
     "a step": np.where(np.arange(150) < 90, 1.0, 4e-6),
+    "a long step": np.where(np.arange(150) < 20, 1.0, 2.2e-6),
     "rank one": np.eye(1, 150)[0],
 }
 
