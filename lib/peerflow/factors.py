@@ -70,7 +70,7 @@ def _range(J, relative, absolute):
             # of V is taken off the second time, and what then shrinks again is rounding.
             pivoted: Any = scipy.linalg.qr(new - V @ (V.T @ new), mode="economic", pivoting=True)
             new, left_over = pivoted[:2]
-            new = new[:, np.abs(np.diag(left_over)) > _NOISE * scale]
+            new = new[:, np.abs(np.diag(left_over)) > np.finfo(float).eps * scale]
             new, left_over = np.linalg.qr(new - V @ (V.T @ new))
             new = new[:, np.abs(np.diag(left_over)) > _ORTHOGONAL]
         else:
