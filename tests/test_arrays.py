@@ -13,7 +13,21 @@ import pytest
 import scipy.sparse
 
 import peerflow
-from peerflow import compare, data, engines, flows, kernels, literal, mixing, models, modes, objectives, plots, training
+from peerflow import (
+    compare,
+    data,
+    engines,
+    flows,
+    kernels,
+    literal,
+    mixing,
+    models,
+    modes,
+    objectives,
+    plots,
+    training,
+    trust,
+)
 from peerflow.linearize import from_kernel, linearize
 from peerflow.methods import ATC, Rule
 from peerflow.stability import final_disagreement, step_size_limit
@@ -104,6 +118,8 @@ CALLS = {
     "data.AgentData:y": (lambda a: learned(y=a), Y),
     "data.partition:x": (lambda a: dealt(x=a), POINTS),
     "data.partition:y": (lambda a: dealt(y=a), Y[0]),
+    "trust.horizon:x": (lambda a: trust.horizon(DYNAMICS, a, steps=2).errors, POINTS),
+    "trust.observed:x": (lambda a: trust.observed(RUN, DYNAMICS, a).errors, POINTS),
     "models.Model.apply:theta": (lambda a: MODEL.apply(a, POINTS), THETA),
     "models.Model.apply:x": (lambda a: MODEL.apply(THETA, a), POINTS),
     "models.Model.jacobian:theta": (lambda a: MODEL.jacobian(a, POINTS), THETA),
@@ -354,7 +370,7 @@ def public():
 
 
 RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
-RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion"}
+RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon"}
 # What linearize and flows call, with arrays that they have checked; and the maps themselves, for use under JAX.
 INSIDE = {"factors", "integrate", "networks"}
 SOLVERS = {"System", "recursion", "exponential", "chebyshev", "few_terms", "Modes", "Adapted", "Stepper"}

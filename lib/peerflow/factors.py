@@ -146,7 +146,7 @@ def _root(Q, Y, core, relative, absolute):
     """Return singular values, D and F with F F^T close to Y (Q^T Y)^-1 Y^T and F = K D, for Y = K Q."""
     eigenvalues, vectors = np.linalg.eigh((core + core.T) / 2)
     # Directions that rounding has made carry weight as well: none is left out, but none counts as less than is known.
-    coordinates = vectors / np.sqrt(eigenvalues.clip(min=_NOISE * eigenvalues[-1]))
+    coordinates = vectors / np.sqrt(eigenvalues.clip(min=np.finfo(float).eps * eigenvalues[-1]))
     values, rotation = _singular(Y @ coordinates)
     kept = values > max(relative * values.max(initial=0.0), absolute)
     coordinates = coordinates @ rotation[:, kept]

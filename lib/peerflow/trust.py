@@ -108,8 +108,8 @@ def _compared(dynamics, trajectory, x, params, tolerance) -> Horizon:
     lin = dynamics.lin
     if lin.model is None or lin.theta0 is None:
         raise ValueError("a horizon needs a model, and this expansion was made from a kernel alone")
-    expansion = lin.expand(lin.agents.pooled()[0] if x is None else x)
-    x = jnp.asarray(lin.agents.pooled()[0] if x is None else x, np.float64)
+    x = lin.agents.pooled()[0] if x is None else _checks.array("x", x, ("n", ...))
+    expansion, x = lin.expand(x), jnp.asarray(x, np.float64)
     predicted = trajectory.outputs(expansion)
     flat = jnp.asarray(params.reshape(-1, params.shape[-1]), np.float64)
     real = np.asarray(_outputs(lin.model, flat, x)).reshape(predicted.shape)
