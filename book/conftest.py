@@ -1,8 +1,9 @@
-"""Hold every notebook to its stored outputs: nbval runs the cells, ``tools/harness`` says whether outputs agree.
+"""Hold every notebook to its stored outputs, a test for each cell.
 
-Used by ``pytest --nbval book``. To each notebook's cells items are added: first its rules, so that the comparison means
-something, then its widgets, and last the code in the solutions to its exercises, run as a reader would run it, and held
-to what the solutions show as printed.
+Used by ``pytest --nbval book``: nbval finds the notebooks and makes items of their cells. ``tools/harness`` runs them, as
+it does for ``make notebooks``, and says whether outputs agree. Items are added: first a notebook's rules, so that the
+comparison means something, then its widgets, and last the code in the solutions to its exercises, run as a
+reader would run it, and held to what the solutions show as printed.
 """
 
 import copy
@@ -18,9 +19,11 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from harness import record, rules, solutions, widgets  # noqa: E402
+from harness import rules, solutions, widgets  # noqa: E402
 from harness.outputs import Comparison  # noqa: E402
+from harness.session import Session, fix_environment  # noqa: E402
 from harness.text import Tolerance, tolerance_problem  # noqa: E402
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError  # noqa: E402
 
 DIFFERENCES = ROOT / "_build" / "figure-differences"
 _SECONDS = "notebooks/seconds"
@@ -32,29 +35,31 @@ class Failure(Exception):
     """A notebook does not hold; the message says where and how."""
 
 
+# Their messages say all; where in the harness they come from says nothing.
+_SAID = (Failure, CellExecutionError, CellTimeoutError, DeadKernelError)
+
+
 class _Named:
-    """An item that failures call by its notebook and its own name."""
+    """An item that failures call by its notebook and its own name, and that fails if its check finds something."""
 
     def reportinfo(self):
         return self.path, None, f"{self.parent.title}: {self.name}"
 
-
-class _Item(_Named, pytest.Item):
-    """A check of a whole notebook."""
-
     def runtest(self):
-        found = list(self.check())
-        if found:
+        if found := list(self.check()):
             more = [f"... and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-            raise Failure("\n".join([f"{self.parent.title}, {one}" for one in found[:_SHOWN]] + more))
+            raise Failure("\n".join([f"{self.where()}{one}" for one in found[:_SHOWN]] + more))
+
+    def where(self):
+        return f"{self.parent.title}, "
 
     def repr_failure(self, excinfo, style=None):
-        if isinstance(excinfo.value, Failure):
+        if isinstance(excinfo.value, _SAID):
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        return pytest.Item.repr_failure(self, excinfo, style)
 
 
-class Rules(_Item):
+class Rules(_Named, pytest.Item):
     """The stored notebook was executed, is shown, and leaves nothing out without a reason."""
 
     def check(self):
@@ -63,49 +68,51 @@ class Rules(_Item):
         yield from rules.problems(self.parent.stored)
 
 
-class Widgets(_Item):
+class Widgets(_Named, pytest.Item):
     """The widgets of the rendered page are what the notebook made."""
 
     def check(self):
-        new = self.parent.recorder.finished()
+        new = self.parent.session.widgets()
         tolerance = _tolerance(new.metadata)
         comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-widgets")
         return widgets.differences(self.parent.stored, new, comparison)
 
 
 class Cell(_Named, IPyNbCell):
-    """A cell whose outputs are compared by the harness instead of word for word."""
+    """A cell, whose outputs agree with the stored ones."""
 
-    def runtest(self):
-        self.parent.recorder.start(self.cell_num)
-        super().runtest()
-
-    def compare_outputs(self, test, ref, skip_compare=None):
-        """Compare what nbclient would store; ``test`` lacks what nbval leaves out."""
+    def check(self):
+        if self.options["skip"]:
+            pytest.skip("the cell says so, and why")
+        outputs = self.parent.session.run(self.cell_num)
         notebook = self.parent.stored
         stored = notebook.cells[self.cell_num]
+        if not self.options["check"]:
+            return []
         tolerance = _tolerance(notebook.metadata, stored.metadata)
         comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-cell{self.cell_num}")
-        found = list(comparison.outputs(stored.outputs, self.parent.recorder.outputs()))
-        where = f"{self.parent.title}, cell-{self.cell_num}, In [{stored.execution_count}]"
-        self.comparison_traceback = [f"{where}: {one}" for one in found]
-        return not found
+        return comparison.outputs(stored.outputs, outputs)
+
+    def where(self):
+        count = self.parent.stored.cells[self.cell_num].execution_count
+        return f"{self.parent.title}, cell-{self.cell_num}, In [{count}]: "
 
 
-class Solution(_Named, IPyNbCell):
-    """The code in an exercise's solution. It must run, and print what the solution shows."""
+class Solution(_Named, pytest.Item):
+    """The code in an exercise's solution. It must run, and print what the text below it shows."""
 
-    def runtest(self):
-        self.parent.recorder.append()
-        super().runtest()
+    def __init__(self, *, block, **settings):
+        super().__init__(**settings)
+        self.block = block
 
-    def compare_outputs(self, test, ref, skip_compare=None):
-        """Compare what it prints with the text that stands below it."""
-        notebook, outputs = self.parent.stored, self.parent.recorder.outputs()
+    def check(self):
+        printed = solutions.printed(self.parent.session.extra(self.block.code))
+        notebook = self.parent.stored
         tolerance = _tolerance(notebook.metadata, notebook.cells[self.block.cell].metadata)
-        found = solutions.differences(self.block, solutions.printed(outputs), tolerance)
-        self.comparison_traceback = [f"{self.parent.title}, {self.name}: {one}" for one in found]
-        return not self.comparison_traceback
+        return solutions.differences(self.block, printed, tolerance)
+
+    def where(self):
+        return f"{self.parent.title}, {self.name}: "
 
 
 class Notebook(IPyNbFile):
@@ -124,26 +131,14 @@ class Notebook(IPyNbFile):
             yield Cell.from_parent(self, name=f"cell-{number}", cell_num=number, cell=cell.cell, options=cell.options)
         yield Widgets.from_parent(self, name="widgets")
         for block in solutions.blocks(self.nb):
-            # nbval compares a cell that was executed once.
-            cell = nbformat.v4.new_code_cell(block.code, execution_count=1)
-            options = {"check": True, "check_exception": False, "skip": False}
-            item = Solution.from_parent(
-                self, name=f"solution {block.label}", cell_num=block.cell, cell=cell, options=options
-            )
-            item.block = block
-            yield item
+            yield Solution.from_parent(self, name=f"solution {block.label}", block=block)
 
     def setup(self):
-        super().setup()
-        self.recorder = record.Recorder(self.stored, self.kernel.kc)
-        # nbval keeps cells out of the history, by which IPython knows that a semicolon silences the last line.
-        self.kernel.execute_cell_input = partial(self.kernel.kc.execute, stop_on_error=False)
+        """Let no kernel of nbval's start."""
+        self.session = Session(self.stored, self.path.parent)
 
-    def get_kernel_message(self, timeout=None, stream="iopub"):
-        """Return a message to nbval, and show it to nbclient."""
-        message = super().get_kernel_message(timeout, stream)
-        self.recorder.take(message)
-        return message
+    def teardown(self):
+        self.session.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -162,8 +157,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     if config.option.nbval_lax:
         raise pytest.UsageError("--nbval-lax compares nothing: use --nbval")
-    config.option.nbval_kernel_name = "python3"  # whatever a notebook names
-    home = record.fix_environment()
+    home = fix_environment()
     config.add_cleanup(partial(shutil.rmtree, home, ignore_errors=True))  # pytest-xdist's workers end abruptly
     if not hasattr(config, "workerinput"):
         for picture in DIFFERENCES.glob("*.png"):

@@ -312,8 +312,8 @@ def test_moved_outputs_are_named_and_the_rest_keeps_its_bytes(stored, tmp_path):
 def test_what_takes_too_long_and_what_kills_the_kernel_fail_by_name_and_the_rest_goes_on(tmp_path):
     sources = {"slow": "import time\ntime.sleep(60)", "dead": "import os\nos._exit(1)", "well": "print(1)"}
     folder = project(tmp_path / "p", **{name: book(only=source) for name, source in sources.items()})
-    impatient = "import notebooks, pathlib; notebooks.CELL_TIMEOUT = 3; exit(notebooks.main(pathlib.Path('book')))"
-    code, said = run(folder, "-c", impatient, PYTHONPATH="tools")
+    impatient(folder)
+    code, said = run(folder, "tools/notebooks.py", "book")
     assert code == 1
     for what in (
         "slow.ipynb FAILED\nA cell timed out while it was being executed, after 3 seconds.",
@@ -322,6 +322,30 @@ def test_what_takes_too_long_and_what_kills_the_kernel_fail_by_name_and_the_rest
         "2 of 3 notebooks failed",
     ):
         assert what in said, said
+
+
+def test_no_cell_runs_after_one_that_took_too_long_or_killed_the_kernel(tmp_path):
+    sources = {"slow": "import time\ntime.sleep(60)", "dead": "import os\nos._exit(1)"}
+    chapters = {name: book(first=source, second="print(1)") for name, source in sources.items()}
+    folder = impatient(project(tmp_path / "p", **chapters))
+    code, said = check(folder, "-k", "cell")
+    assert code == 1 and "4 failed" in said, said
+    for what in (
+        "A cell timed out while it was being executed, after 3 seconds.",
+        "not run, as a cell before it ended the kernel: A cell timed out while it was being executed, after 3 seconds.",
+        "Kernel died in this cell:\nimport os\nos._exit(1)\n",
+        "not run, as a cell before it ended the kernel: Kernel died in this cell:",
+    ):
+        assert said.count(what) >= 1, said
+
+
+def impatient(folder: Path) -> Path:
+    """Let the harness of a project wait for no cell longer than 3 s."""
+    session = folder / "tools" / "harness" / "session.py"
+    given = session.read_text()
+    assert given.count("CELL_TIMEOUT = 300") == 1
+    session.write_text(given.replace("CELL_TIMEOUT = 300", "CELL_TIMEOUT = 3"))
+    return folder
 
 
 def recoded(png: bytes) -> bytes:

@@ -10,12 +10,10 @@ With BUILD, a folder, executed notebooks are kept there: those that are unchange
 execution in FOLDER then tells about this run, and BUILD/moved.txt says in a line what moved.
 """
 
-import contextlib
 import copy
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -23,64 +21,45 @@ from pathlib import Path
 
 import execution
 import nbformat
-from harness import outputs, record, rules, solutions, widgets
+from harness import outputs, rules, solutions, widgets
 from harness.outputs import Comparison
+from harness.session import Session, fix_environment
 from harness.text import Tolerance, tolerance_problem
 from kept import Kept, Result, write
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbformat.v4 import new_code_cell
 
-CELL_TIMEOUT = 300
 # What editors and runs leave in a cell's metadata.
 _PASSING = ("execution", "ExecuteTime", "trusted")
 # A widget too many renames all that follow; the first differences tell.
 _SHOWN = 20
 _POLL_SECONDS, _STOP_SECONDS = 0.1, 1.0
-# Whoever runs a kernel at the moment.
-_CLIENTS = set()
+# Those that run at the moment.
+_SESSIONS = set()
 
 
 def update(path: Path) -> tuple[float, list[str]]:
     """Execute one notebook in place; return how many seconds it took, and what there is to say about it."""
     start = time.perf_counter()
     stored = normalize(nbformat.read(path, as_version=4))
-    new = record.cleared(stored)
-    texts = _execute(new, path.parent)
+    new, texts = _execute(stored, path.parent)
     news = [*keep_what_agrees(stored, normalize(new)), *show_solutions(new, texts), *rules.problems(new)]
     write(path, nbformat.writes(new) + "\n")
     return time.perf_counter() - start, news
 
 
-def _execute(notebook, folder) -> list[str]:
-    """Execute a notebook; return what each block of code in its solutions prints, run at the notebook's end."""
-    started = []
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        on_cell_execute=lambda cell, cell_index: started.append(cell),
-    )
-    own, blocks = len(notebook.cells), list(solutions.blocks(notebook))
-    _CLIENTS.add(client)
+def _execute(notebook, folder) -> tuple[nbformat.NotebookNode, list[str]]:
+    """Return the notebook with new outputs, and what each block of code in its solutions prints, run at its end."""
+    session = Session(notebook, folder)
+    _SESSIONS.add(session)
     try:
-        with client.setup_kernel(stderr=subprocess.DEVNULL):  # of the kernel itself, not of cells
-            for number, cell in enumerate(notebook.cells):
-                client.execute_cell(cell, number)
-            # Before the solutions run: what they change is not in the page.
-            client.set_widgets_metadata()
-            for number, block in enumerate(blocks, own):
-                notebook.cells.append(new_code_cell(block.code))
-                client.execute_cell(notebook.cells[-1], number)
-    except DeadKernelError as error:
-        # Unlike the other errors, this one does not show the cell.
-        raise DeadKernelError(f"{error} in this cell:\n{started[-1].source}") from None
+        for number in range(len(notebook.cells)):
+            session.run(number)
+        # Before the solutions run: what they change is not in the page.
+        new = session.widgets()
+        return new, [solutions.printed(session.extra(block.code)) for block in solutions.blocks(notebook)]
     finally:
-        _CLIENTS.discard(client)
-    texts = [solutions.printed(cell.outputs) for cell in notebook.cells[own:]]
-    del notebook.cells[own:]
-    return texts
+        _SESSIONS.discard(session)
+        session.close()
 
 
 def normalize(notebook):
@@ -169,7 +148,7 @@ class Run:
             else:
                 waiting.append(path)
         if waiting:
-            self._home = record.fix_environment()
+            self._home = fix_environment()
         # Every notebook is a process of its own; the threads of this pool only wait for them.
         pool = ThreadPoolExecutor(os.cpu_count() or 1)
         running = {pool.submit(self._one, path): path for path in waiting}
@@ -232,20 +211,11 @@ class Run:
 
 
 def _end_kernels():
-    deadline, alive = time.monotonic() + _STOP_SECONDS, set(_CLIENTS)
+    deadline, alive = time.monotonic() + _STOP_SECONDS, set(_SESSIONS)
     while alive and time.monotonic() < deadline:
         # One that is just being started has no number yet.
-        alive -= {client for client in alive if _kill(client)}
+        alive -= {session for session in alive if session.kill()}
         time.sleep(0.02)
-
-
-def _kill(client) -> bool:
-    pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
-    if pid is None:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # a kernel leads a group of its own
-    return True
 
 
 def main(folder: Path, build: Path | None = None) -> int:
