@@ -1,9 +1,9 @@
 """Hold every notebook to its stored outputs, a test for each cell.
 
 Used by ``pytest --nbval book``: nbval finds the notebooks and makes items of their cells. ``tools/harness`` runs them,
-as it does for ``make notebooks``, and says whether outputs agree. Items are added: first a notebook's rules, so that the
-comparison means something, then its widgets, and last the code in the solutions to its exercises, run as a reader would
-run it, and held to what the solutions show as printed.
+as it does for ``make notebooks``, and says whether outputs agree. Items are added: first a notebook's rules, so that
+the comparison means something, then its widgets, and last the code in the solutions to its exercises, run as a reader
+would run it, and held to what the solutions show as printed.
 """
 
 import copy
