@@ -12,7 +12,11 @@ install_import_hook("peerflow", f"beartype.beartype(conf={_CONF})")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """Let pytest-xdist leave a notebook's cells together, in their order: they share a kernel."""
+    """Let pytest-xdist leave a file's tests together, in their order.
+
+    The cells of a notebook share a kernel, and the tests of a module what they compile and what their fixtures make:
+    dealt out one by one, every worker would do that again.
+    """
     # The slowest notebooks come first, see book/conftest.py.
-    if getattr(config.option, "dist", "no") != "no" and getattr(config.option, "nbval", False):
+    if getattr(config.option, "dist", "no") != "no":
         config.option.dist, config.option.loadscopereorder = "loadfile", False
