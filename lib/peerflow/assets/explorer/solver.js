@@ -1,0 +1,181 @@
+// The prediction: gradient flow (14) and iteration of the linearized network, for the squared loss.
+//
+// As in peerflow.flows, every agent's displacement from the common start is a row of z, in a basis of r directions, and
+// one step of the algorithm is z' = W z - B c (H C z + p). Agent q brings its curvature H_q = F_q^T F_q / D_q, its pull
+// p_q = F_q^T (f_0 - y) / D_q, its loss at the start and its gain, and nothing else. (B, C) is (I, I) for DGD, (W, I) for
+// ATC and (I, W) for CTA; c_q is the step size times the gain, over Q for the global objective.
+//
+// Nothing here touches a page, so that node runs it as well.
+
+export const ALGORITHMS = ["DGD", "ATC", "CTA"];
+
+// Weights below this, relative to the largest, are left out of a mean over Poisson's distribution.
+const NEGLIGIBLE = 1e-25;
+
+// A problem from what peerflow.explorer.pack wrote: agent after agent the rows of H's upper triangle, p, loss and gain.
+export function unpack({ agents, rank, precision, data }) {
+  const text = atob(data);
+  const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const numbers = precision === 64 ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
+  const problem = {
+    agents,
+    rank,
+    curvature: new Float64Array(agents * rank * rank),
+    pull: new Float64Array(agents * rank),
+    start: new Float64Array(agents),
+    gains: new Float64Array(agents),
+  };
+  let at = 0;
+  for (let q = 0; q < agents; q++) {
+    const block = problem.curvature.subarray(q * rank * rank, (q + 1) * rank * rank);
+    for (let i = 0; i < rank; i++) {
+      for (let j = i; j < rank; j++) block[i * rank + j] = block[j * rank + i] = numbers[at++];
+    }
+    for (let i = 0; i < rank; i++) problem.pull[q * rank + i] = numbers[at++];
+    problem.start[q] = numbers[at++];
+    problem.gains[q] = numbers[at++];
+  }
+  return problem;
+}
+
+// A problem with its method: W is a list of rows, symmetric or not.
+export function bind(problem, W, { algorithm, objective, stepSize }) {
+  const scale = stepSize / (objective === "global" ? problem.agents : 1);
+  return {
+    ...problem,
+    W: Float64Array.from(W.flat()),
+    constants: problem.gains.map((gain) => scale * gain),
+    mixesGradient: algorithm === "ATC",
+    mixesPoint: algorithm === "CTA",
+  };
+}
+
+// W times the rows of z, into out.
+function mix({ agents, rank, W }, z, out) {
+  out.fill(0);
+  for (let q = 0; q < agents; q++) {
+    for (let p = 0; p < agents; p++) {
+      const weight = W[q * agents + p];
+      if (weight === 0) continue;
+      for (let i = 0; i < rank; i++) out[q * rank + i] += weight * z[p * rank + i];
+    }
+  }
+}
+
+// Every agent's H_q z_q, into out.
+function bend({ agents, rank, curvature }, z, out) {
+  for (let q = 0, at = 0; q < agents; q++) {
+    for (let i = 0; i < rank; i++) {
+      let sum = 0;
+      for (let j = 0; j < rank; j++) sum += curvature[at++] * z[q * rank + j];
+      out[q * rank + i] = sum;
+    }
+  }
+}
+
+// A function that writes into out what one step makes of z; of a deviation, if it is not driven by the pull.
+export function stepper(system, driven = true) {
+  const { rank, constants, pull } = system;
+  const mixed = new Float64Array(pull.length);
+  const gradient = new Float64Array(pull.length);
+  const spread = new Float64Array(pull.length);
+  return (z, out) => {
+    mix(system, z, mixed);
+    bend(system, system.mixesPoint ? mixed : z, gradient);
+    for (let i = 0; i < gradient.length; i++) {
+      gradient[i] = constants[(i / rank) | 0] * (gradient[i] + (driven ? pull[i] : 0));
+    }
+    if (system.mixesGradient) mix(system, gradient, spread);
+    const descent = system.mixesGradient ? spread : gradient;
+    for (let i = 0; i < out.length; i++) out[i] = mixed[i] - descent[i];
+  };
+}
+
+// Every agent's own loss, its distance from the agents' mean, and the root mean square of these distances.
+export function measure(system, z) {
+  const { agents, rank, pull, start } = system;
+  const bent = new Float64Array(z.length);
+  bend(system, z, bent);
+  const losses = new Float64Array(agents);
+  const distances = new Float64Array(agents);
+  for (let q = 0; q < agents; q++) {
+    losses[q] = start[q];
+    for (let i = q * rank; i < (q + 1) * rank; i++) losses[q] += z[i] * (pull[i] + bent[i] / 2);
+  }
+  for (let i = 0; i < rank; i++) {
+    let mean = 0;
+    for (let q = 0; q < agents; q++) mean += z[q * rank + i] / agents;
+    for (let q = 0; q < agents; q++) distances[q] += (z[q * rank + i] - mean) ** 2;
+  }
+  const disagreement = Math.sqrt(distances.reduce((sum, square) => sum + square, 0) / agents);
+  return { losses, distances: distances.map(Math.sqrt), disagreement };
+}
+
+// What `measure` says after each of these numbers of steps, which increase.
+export function iterate(system, counts) {
+  const step = stepper(system);
+  let z = new Float64Array(system.pull.length);
+  let next = new Float64Array(z.length);
+  let taken = 0;
+  return counts.map((count) => {
+    for (; taken < count; taken++) {
+      step(z, next);
+      [z, next] = [next, z];
+    }
+    return measure(system, z);
+  });
+}
+
+// What `measure` says of the flow at each of these times, which increase.
+//
+// The flow is a mean of iterations. With M = I + A and N_t Poisson's count of mean t,
+//     e^(tA) = e^(-t) e^(tM) = sum_k P(N_t = k) M^k,    so that    z(t) = E[z after N_t steps]:
+// its peers are those of the algorithm, if each step came at a random time. All weights are positive; where the iteration
+// itself is stable, nothing cancels. Where it is not, A is taken in so many smaller parts that it is.
+export function flow(system, times) {
+  const parts = subdivision(system);
+  const windows = times.map((time) => poisson(time * parts));
+  const last = Math.max(0, ...windows.map(({ first, weights }) => first + weights.length - 1));
+  const size = system.pull.length;
+  const states = times.map(() => new Float64Array(size));
+  const step = stepper(system);
+  const z = new Float64Array(size);
+  const next = new Float64Array(size);
+  let open = 0; // earlier times have had all their weights
+  for (let k = 0; k <= last; k++) {
+    while (windows[open].first + windows[open].weights.length <= k) open++;
+    for (let t = open; t < times.length && windows[t].first <= k; t++) {
+      const weight = windows[t].weights[k - windows[t].first];
+      const state = states[t];
+      for (let i = 0; i < size; i++) state[i] += weight * z[i];
+    }
+    step(z, next);
+    for (let i = 0; i < size; i++) z[i] += (next[i] - z[i]) / parts;
+  }
+  return states.map((state) => measure(system, state));
+}
+
+// Parts of a step small enough that none overshoots: W = aI + (1 - a)V with a its smallest diagonal entry and V of norm
+// one, and no curvature times its constant exceeds its Frobenius norm.
+function subdivision({ agents, rank, W, curvature, constants }) {
+  let steepest = 0;
+  let least = 1;
+  for (let q = 0; q < agents; q++) {
+    const block = curvature.subarray(q * rank * rank, (q + 1) * rank * rank);
+    steepest = Math.max(steepest, constants[q] * Math.sqrt(block.reduce((sum, entry) => sum + entry * entry, 0)));
+    least = Math.min(least, W[q * agents + q]);
+  }
+  return Math.max(1, 1 - least + steepest / 2);
+}
+
+// Poisson's probabilities around their mode, as far as they matter.
+export function poisson(mean) {
+  const mode = Math.floor(mean);
+  const below = [];
+  const above = [];
+  for (let k = mode, weight = 1; k > 0 && weight > NEGLIGIBLE; k--) below.push((weight *= k / mean));
+  for (let k = mode + 1, weight = 1; weight > NEGLIGIBLE; k++) above.push((weight *= mean / k));
+  const weights = Float64Array.from([...below.reverse(), 1, ...above]);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return { first: mode - below.length, weights: weights.map((weight) => weight / total) };
+}
