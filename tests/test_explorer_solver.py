@@ -1,4 +1,4 @@
-"""The explorer's JavaScript, run in node, against the library: over many problems, and with faults planted in either."""
+"""The explorer's JavaScript in node, against the library: over many problems, and with faults planted in either."""
 
 import json
 import shutil
@@ -136,7 +136,7 @@ def test_eigenvalues_of_W(said):
         ("solver", "out[i] = mixed[i] - descent[i]", "out[i] = mixed[i] + descent[i]"),
         ("solver", "(driven ? pull[i] : 0)", "(driven ? -pull[i] : 0)"),
         ("solver", "(pull[i] + bent[i] / 2)", "(pull[i] - bent[i] / 2)"),
-        ("solver", "z[i] += (next[i] - z[i]) / parts", "z[i] -= (next[i] - z[i]) / parts"),
+        ("solver", "z[i] + (next[i] - z[i]) / parts", "z[i] - (next[i] - z[i]) / parts"),
         ("spectrum", "vector[k] -= part * direction[k]", "vector[k] += part * direction[k]"),
     ],
 )

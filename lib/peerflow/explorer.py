@@ -35,7 +35,7 @@ from peerflow.methods import ATC, CTA, DGD, Method
 from peerflow.training import Run
 
 ASSETS = resources.files("peerflow") / "assets" / "explorer"
-MODULES = ("solver", "graphs", "spectrum", "charts", "network", "controls", "explorer")
+MODULES = ("solver", "graphs", "spectrum", "charts", "network", "controls", "prediction", "words", "explorer")
 """The files of JavaScript, each importing from earlier ones only."""
 RULES = {rule.name: rule for rule in (DGD, ATC, CTA)}
 CHOICES = {
@@ -56,8 +56,13 @@ def script(modules: Sequence[str] = MODULES) -> str:
     """
     texts = [(ASSETS / f"{module}.js").read_text(encoding="utf-8") for module in modules]
     texts = [re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", text, flags=re.MULTILINE) for text in texts]
-    *earlier, last = texts
-    return "\n".join([*(re.sub(r"^export (?!default)", "", text, flags=re.MULTILINE) for text in earlier), last])
+    inner = [re.sub(r"^export (default \w+;\n)?", "", text, flags=re.MULTILINE) for text in texts[:-1]]
+    return "\n".join([*inner, texts[-1]])
+
+
+def page_script() -> str:
+    """Return the panel for pages without a kernel, as a script that is no module: those cannot be read from file://."""
+    return f"(() => {{\n\"use strict\";\n{script([*MODULES, 'page'])}}})();\n"
 
 
 def pack(lin: Linearization, *, precision: int = 64) -> dict[str, Any]:

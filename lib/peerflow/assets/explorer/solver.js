@@ -10,7 +10,7 @@
 export const ALGORITHMS = ["DGD", "ATC", "CTA"];
 
 // Weights below this, relative to the largest, are left out of a mean over Poisson's distribution.
-const NEGLIGIBLE = 1e-25;
+const NEGLIGIBLE = 1e-18;
 
 // A problem from what peerflow.explorer.pack wrote: agent after agent the rows of H's upper triangle, p, loss and gain.
 export function unpack({ agents, rank, precision, data }) {
@@ -62,13 +62,21 @@ function mix({ agents, rank, W }, z, out) {
   }
 }
 
-// Every agent's H_q z_q, into out.
+// Every agent's H_q z_q, into out. Four sums at a time, or each addition would wait for the last.
 function bend({ agents, rank, curvature }, z, out) {
+  const even = rank - (rank % 4);
   for (let q = 0, at = 0; q < agents; q++) {
-    for (let i = 0; i < rank; i++) {
-      let sum = 0;
-      for (let j = 0; j < rank; j++) sum += curvature[at++] * z[q * rank + j];
-      out[q * rank + i] = sum;
+    const own = q * rank;
+    for (let i = 0; i < rank; i++, at += rank) {
+      let [a, b, c, d, j] = [0, 0, 0, 0, 0];
+      for (; j < even; j += 4) {
+        a += curvature[at + j] * z[own + j];
+        b += curvature[at + j + 1] * z[own + j + 1];
+        c += curvature[at + j + 2] * z[own + j + 2];
+        d += curvature[at + j + 3] * z[own + j + 3];
+      }
+      for (; j < rank; j++) a += curvature[at + j] * z[own + j];
+      out[own + i] = a + b + (c + d);
     }
   }
 }
@@ -137,22 +145,32 @@ export function flow(system, times) {
   const windows = times.map((time) => poisson(time * parts));
   const last = Math.max(0, ...windows.map(({ first, weights }) => first + weights.length - 1));
   const size = system.pull.length;
-  const states = times.map(() => new Float64Array(size));
+  // The latest states: as many as the widest window has.
+  const kept = Array.from({ length: Math.max(4, ...windows.map(({ weights }) => weights.length)) }, () => new Float64Array(size));
   const step = stepper(system);
-  const z = new Float64Array(size);
   const next = new Float64Array(size);
-  let open = 0; // earlier times have had all their weights
+  const found = [];
   for (let k = 0; k <= last; k++) {
-    while (windows[open].first + windows[open].weights.length <= k) open++;
-    for (let t = open; t < times.length && windows[t].first <= k; t++) {
-      const weight = windows[t].weights[k - windows[t].first];
-      const state = states[t];
-      for (let i = 0; i < size; i++) state[i] += weight * z[i];
+    const z = kept[k % kept.length];
+    for (let window; (window = windows[found.length]) && window.first + window.weights.length - 1 === k; ) {
+      found.push(measure(system, mean(window, kept, size)));
     }
     step(z, next);
-    for (let i = 0; i < size; i++) z[i] += (next[i] - z[i]) / parts;
+    const then = kept[(k + 1) % kept.length];
+    for (let i = 0; i < size; i++) then[i] = z[i] + (next[i] - z[i]) / parts;
   }
-  return states.map((state) => measure(system, state));
+  return found;
+}
+
+// The states of a window times their weights, four at a time.
+function mean({ first, weights }, kept, size) {
+  const state = new Float64Array(size);
+  const at = (k) => [kept[(first + Math.min(k, weights.length - 1)) % kept.length], weights[k] ?? 0];
+  for (let k = 0; k < weights.length; k += 4) {
+    const [[a, u], [b, v], [c, w], [d, x]] = [at(k), at(k + 1), at(k + 2), at(k + 3)];
+    for (let i = 0; i < size; i++) state[i] += u * a[i] + v * b[i] + w * c[i] + x * d[i];
+  }
+  return state;
 }
 
 // Parts of a step small enough that none overshoots: W = aI + (1 - a)V with a its smallest diagonal entry and V of norm

@@ -1,0 +1,76 @@
+// What the pictures show, in sentences: for who listens, and for who wants the numbers.
+import { shown } from "./charts.js";
+
+const NAMES = { cycle: "A cycle", star: "A star", complete: "The complete graph", path: "A path", torus: "A torus" };
+
+const range = (values) => {
+  const [low, high] = [shown(Math.min(...values)), shown(Math.max(...values))];
+  return low === high ? low : `${low} to ${high}`;
+};
+
+export const listed = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
+
+export function graphWords(name, agents, edges) {
+  const links = `${edges.length} ${edges.length === 1 ? "link" : "links"}`;
+  return `${NAMES[name] ?? "A graph"} of ${agents} ${agents === 1 ? "peer" : "peers"}, ${links}`;
+}
+
+export function settingWords({ algorithm, objective, time, step_size: stepSize }) {
+  const what = time === "flow" ? "gradient flow" : "iteration";
+  return `${algorithm}, ${what}, ${objective} objective, step size ${shown(stepSize)}`;
+}
+
+export function stateWords({ losses, disagreement }, at, time) {
+  const when = time === "flow" ? `At time ${shown(at)}` : `After ${at} ${at === 1 ? "step" : "steps"}`;
+  const finite = losses.every(Number.isFinite);
+  const loss = finite ? `the losses are ${range([...losses])}` : "the losses are beyond all bounds";
+  return `${when} ${loss}, and the disagreement is ${shown(disagreement)}.`;
+}
+
+export function stabilityWords({ radius, abscissa, stable }, time) {
+  if (time === "flow") {
+    const value = Math.abs(abscissa) < 1e-9 ? "0" : shown(abscissa);
+    return stable
+      ? `The spectral abscissa ${value} is not above 0: the flow is stable.`
+      : `The spectral abscissa ${value} is above 0: the flow grows without bounds.`;
+  }
+  const value = radius.toFixed(4);
+  return stable
+    ? `The spectral radius ${value} is not above 1: the iteration is stable.`
+    : `The spectral radius ${value} is above 1: the iteration grows without bounds.`;
+}
+
+export function partsWords(parts) {
+  if (parts.length === 1) return "";
+  const groups = parts.map((part) => `{${part.join(", ")}}`);
+  return (
+    `The graph falls into ${parts.length} parts, ${listed(groups)}: W has the eigenvalue 1 as many times. ` +
+    "Each part trains on its own data alone. Peers come to agree within a part only, so disagreement stays, and there is no single fixed point."
+  );
+}
+
+export function trainingWords(training, runs) {
+  if (training) return "Bands: real training. Lines: predicted.";
+  if (!runs.length) return "Lines: predicted.";
+  const graphs = new Set(runs.map(({ edges }) => JSON.stringify(edges))).size;
+  const steps = listed([...new Set(runs.map(({ step_size: stepSize }) => shown(stepSize)))]);
+  return `Lines: predicted. Real training is stored for ${graphs} graphs at step size ${steps}, local objective.`;
+}
+
+export function lossWords(states, horizon, training) {
+  const [first, last] = [states[0].losses, states.at(-1).losses];
+  const end = last.every(Number.isFinite) ? range([...last]) : "beyond all bounds";
+  const beside = training ? " Real training is drawn as bands behind them." : "";
+  return `Predicted losses of ${first.length} peers on a logarithmic axis: ${range([...first])} at 0, ${end} at ${horizon}.${beside}`;
+}
+
+export function disagreementWords(states, horizon) {
+  const values = states.map(({ disagreement }) => disagreement);
+  return `Disagreement: 0 at the start, at most ${shown(Math.max(...values))}, ${shown(values.at(-1))} at ${horizon}.`;
+}
+
+export function eigenvalueWords({ ofW, gap }) {
+  const complex = ofW.some(([, im]) => Math.abs(im) > 1e-9);
+  const values = ofW.map(([re]) => (Math.abs(re) < 5e-4 ? "0" : re.toFixed(2)).replace("-", "−"));
+  return `Eigenvalues of W${complex ? ", real parts" : ""}: ${listed(values)}; spectral gap ${shown(gap)}.`;
+}
