@@ -18,8 +18,8 @@ import peerflow
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "lib" / "peerflow"
 EXTRAS = {"losses", "book", "ntk"}
-# Drawing is all that `plots` is for; it alone may import an extra when it is imported itself.
-DRAWS = "plots"
+# Drawing is all that these are for; they alone may import an extra when they are imported themselves.
+DRAW = {"plots": {"matplotlib"}, "explorer": {"anywidget", "traitlets"}}
 
 PREDICTION = """
 import sys
@@ -118,7 +118,7 @@ def test_importing_a_module_needs_the_core_alone(metadata, module):
     names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in body if isinstance(node, ast.ImportFrom)}
     outside = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"peerflow"}
-    allowed = provided(required(metadata)) | ({"matplotlib"} if module == DRAWS else set())
+    allowed = provided(required(metadata)) | DRAW.get(module, set())
     assert outside <= allowed
 
 

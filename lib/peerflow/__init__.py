@@ -16,6 +16,7 @@ The ideas, in the order in which data flows through them:
 - ``stability``: which step sizes are stable.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 - ``trust``: for how many steps a prediction can be trusted, before anything is trained.
+- ``explorer``: a live panel in which the reader's own browser predicts.
 
 Arrays are float64: importing the package switches JAX to 64-bit, and what computes with JAX raises a RuntimeError if
 that was switched off since.

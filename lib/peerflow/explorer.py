@@ -65,6 +65,11 @@ def page_script() -> str:
     return f"(() => {{\n\"use strict\";\n{script([*MODULES, 'page'])}}})();\n"
 
 
+def style() -> str:
+    """Return the panel's style sheet."""
+    return (ASSETS / "explorer.css").read_text(encoding="utf-8")
+
+
 def pack(lin: Linearization, *, precision: int = 64) -> dict[str, Any]:
     """Return what the panel needs of a linear model, as text and numbers.
 
@@ -160,7 +165,7 @@ class Explorer(anywidget.AnyWidget):
     """
 
     _esm = script()
-    _css = (ASSETS / "explorer.css").read_text(encoding="utf-8")
+    _css = style()
     problem = traitlets.Dict(read_only=True).tag(sync=True)
     """From :func:`pack`."""
     training = traitlets.List(read_only=True).tag(sync=True)

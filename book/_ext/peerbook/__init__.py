@@ -2,11 +2,11 @@
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
 `chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
-repository's address whatever needs it, `head` fills the heads of pages, `thebe` keeps out what nothing uses, and
+repository's address whatever needs it, `head` fills the heads of pages, `explorer` places the live panel, `thebe` keeps out what nothing uses, and
 `checks` says what a page lacks.
 """
 
-from peerbook import address, chapters, checks, equations, head, references, tables, thebe
+from peerbook import address, chapters, checks, equations, explorer, head, references, tables, thebe
 
 
 def setup(app):
@@ -14,6 +14,9 @@ def setup(app):
     app.add_post_transform(equations.LinkEquations)
     app.add_post_transform(chapters.InsertReadingTime)
     references.register()
+    app.add_directive("explorer", explorer.Explorer)
+    app.connect("builder-inited", explorer.write_assets)
+    app.connect("html-page-context", explorer.load)
     app.connect("config-inited", address.apply)
     # After every extension is set up, before the first of its events.
     app.connect("config-inited", thebe.leave_out, priority=999)

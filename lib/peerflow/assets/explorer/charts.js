@@ -102,14 +102,15 @@ export function numberLine(svg, { low, high, points, edge, both }) {
     parts.push(`<path class="pf-axis" d="M${x(value)} ${axis}v4"/>`);
     parts.push(`<text x="${x(value)}" y="${height - 4}" text-anchor="middle">${shown(Number(value.toFixed(6)))}</text>`);
   }
-  const middle = axis / 2 + 1;
+  const flat = points.every(([, im]) => Math.abs(im) < 1e-9);
+  const middle = flat ? axis - 9 : axis / 2 + 1;
   const seen = new Map();
   for (const [re, im] of points) {
     // Equal ones beside each other would hide that there are several.
     const key = `${x(re).toFixed(0)} ${im.toFixed(2)}`;
     const times = seen.get(key) ?? 0;
     seen.set(key, times + 1);
-    const up = middle - im * middle - ((times + 1) >> 1) * 9 * (times % 2 ? 1 : -1);
+    const up = middle - im * (middle - 5) - times * 9;
     parts.push(`<circle class="pf-point${re > edge + 1e-9 ? " pf-bad" : ""}" cx="${x(re)}" cy="${Math.max(4, Math.min(axis - 3, up))}" r="4"/>`);
   }
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -6,11 +6,13 @@ import { Network } from "./network.js";
 import { largestDistance, lossRange, placeOf, predicted, sent, spectra, trainingFor } from "./prediction.js";
 import { ALGORITHMS, unpack } from "./solver.js";
 import {
+  abscissaWords,
   disagreementWords,
   eigenvalueWords,
   graphWords,
   lossWords,
   partsWords,
+  radiusWords,
   settingWords,
   stabilityWords,
   stateWords,
@@ -82,16 +84,16 @@ class Panel {
   layout() {
     const titled = (title, ...nodes) => element("div", { class: "pf-card" }, element("p", { class: "pf-title" }, title), ...nodes);
     this.radiusTitle = element("p", { class: "pf-title" });
-    const turned = [this.set, this.graph, this.algorithm, this.time, this.objective, this.horizon, this.step];
+    const turned = [this.set, this.graph, this.algorithm, this.time, this.objective, this.horizon];
     return element(
       "div",
       { class: "pf-panel", role: "group", "aria-label": "Explorer of peer-to-peer training" },
       element("div", { class: "pf-controls" }, ...turned.filter(Boolean).map(({ node }) => node)),
-      element("div", { class: "pf-transport" }, this.play, this.scrub.node),
+      element("div", { class: "pf-transport" }, this.step.node, this.play, this.scrub.node),
       element(
         "div",
         { class: "pf-grid-of-cards" },
-        titled("Peers, darker the further from their mean", this.circle, this.hint),
+        titled("Peers, coloured by distance from their mean", this.circle, this.hint),
         titled("Loss of every peer", this.losses, this.legend),
         titled("Eigenvalues of W", this.ofW),
         titled("Disagreement", this.apart),
@@ -274,8 +276,8 @@ class Panel {
       ["Numbers sent", "sent", this.packed.parameters ? shown(sent(settings.edges, this.packed, at)) : "not known"],
       ["Spectral gap of W", "gap", shown(gap)],
       settings.time === "flow"
-        ? ["Spectral abscissa", "abscissa", Math.abs(abscissa) < 1e-9 ? "0" : shown(abscissa)]
-        : ["Spectral radius", "radius", radius.toFixed(4)],
+        ? ["Spectral abscissa", "abscissa", abscissaWords(abscissa)]
+        : ["Spectral radius", "radius", radiusWords(radius)],
       ["Verdict", "verdict", stable ? "stable" : "unstable"],
     ];
     this.numbers.replaceChildren(

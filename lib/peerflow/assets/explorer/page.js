@@ -3,6 +3,8 @@ import explorer from "./explorer.js";
 import { FAMILIES, family, tidy } from "./graphs.js";
 
 const SETS = { moons: "Half moons, a network", mnist: "MNIST 0 and 1, an affine model", digits: "Ten digits, a network" };
+// Beside this script.
+const FOLDER = new URL(".", document.currentScript.src).href;
 const MARK = "#explorer?";
 const CHOICES = { algorithm: ["DGD", "ATC", "CTA"], objective: ["local", "global"], time: ["iteration", "flow"] };
 
@@ -40,12 +42,12 @@ class PageModel {
 }
 
 // A stored problem is a script that puts itself under its name: modules and JSON cannot be read from file://.
-function load(folder, name) {
+function load(name) {
   const stored = (window.peerflowStored ??= {});
   if (stored[name]) return Promise.resolve(stored[name]);
   return new Promise((done, failed) => {
     const script = document.createElement("script");
-    script.src = `${folder}/${name}.js`;
+    script.src = `${FOLDER}${name}.js`;
     script.onload = () => done(stored[name]);
     script.onerror = () => failed(new Error(`the stored problem ${name} cannot be read`));
     document.head.append(script);
@@ -80,16 +82,15 @@ function toAddress(model, agents) {
 }
 
 async function mount(el) {
-  const folder = el.dataset.folder;
   const asked = new URLSearchParams(location.hash.startsWith(MARK) ? location.hash.slice(MARK.length) : "");
   const set = asked.get("set") in SETS ? asked.get("set") : Object.keys(SETS)[0];
-  const stored = await load(folder, set);
+  const stored = await load(set);
   const { agents } = stored.problem;
   const start = { edges: family("cycle", agents), algorithm: "DGD", objective: "local", time: "iteration", mixing: null };
   const given = fromAddress(agents);
   const model = new PageModel({ ...start, ...stored, position: given.horizon ?? stored.horizon, set, sets: Object.entries(SETS), ...given });
   model.on("change:set", async () => {
-    const { problem, training, step_size: stepSize } = await load(folder, model.get("set"));
+    const { problem, training, step_size: stepSize } = await load(model.get("set"));
     for (const [name, value] of Object.entries({ problem, training, step_size: stepSize })) model.set(name, value);
     model.save_changes();
   });

@@ -27,17 +27,22 @@ export function stateWords({ losses, disagreement }, at, time) {
   return `${when} ${loss}, and the disagreement is ${shown(disagreement)}.`;
 }
 
+// Rounded, what is below 1 must not look as if it were 1.
+export function radiusWords(radius) {
+  return radius < 1 - 1e-9 && radius.toFixed(4) === "1.0000" ? "just below 1" : radius.toFixed(4);
+}
+
+export function abscissaWords(abscissa) {
+  return Math.abs(abscissa) < 1e-9 ? "0" : shown(abscissa).replace("-", "−");
+}
+
 export function stabilityWords({ radius, abscissa, stable }, time) {
   if (time === "flow") {
-    const value = Math.abs(abscissa) < 1e-9 ? "0" : shown(abscissa);
-    return stable
-      ? `The spectral abscissa ${value} is not above 0: the flow is stable.`
-      : `The spectral abscissa ${value} is above 0: the flow grows without bounds.`;
+    const verdict = stable ? "is not above 0: the flow is stable" : "is above 0: the flow grows without bounds";
+    return `The spectral abscissa, ${abscissaWords(abscissa)}, ${verdict}.`;
   }
-  const value = radius.toFixed(4);
-  return stable
-    ? `The spectral radius ${value} is not above 1: the iteration is stable.`
-    : `The spectral radius ${value} is above 1: the iteration grows without bounds.`;
+  const verdict = stable ? "the iteration is stable" : "it is above 1, and the iteration grows without bounds";
+  return `The spectral radius is ${radiusWords(radius)}: ${verdict}.`;
 }
 
 export function partsWords(parts) {
