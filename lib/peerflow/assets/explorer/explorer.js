@@ -6,13 +6,12 @@ import { Network } from "./network.js";
 import { largestDistance, lossRange, placeOf, predicted, sent, spectra, trainingFor } from "./prediction.js";
 import { ALGORITHMS, unpack } from "./solver.js";
 import {
-  abscissaWords,
   disagreementWords,
   eigenvalueWords,
   graphWords,
   lossWords,
+  numberRows,
   partsWords,
-  radiusWords,
   settingWords,
   stabilityWords,
   stateWords,
@@ -122,7 +121,7 @@ class Panel {
   remove() {
     this.stop();
     this.observer.disconnect();
-    clearTimeout(this.speaking);
+    for (const timer of [this.speaking, this.judging]) clearTimeout(timer);
     cancelAnimationFrame(this.waiting);
     for (const name of SETTINGS) this.model.off(`change:${name}`, this.onSetting);
     this.model.off("change:position", this.onPosition);
@@ -203,16 +202,22 @@ class Panel {
     if (this.playing) this.stop();
     this.prediction = predicted(this.problem, settings);
     this.training = trainingFor(this.model.get("training") ?? [], settings, this.problem.agents);
-    this.spectra = spectra(this.prediction, settings.time);
     this.largest = largestDistance(this.prediction.states);
     this.showControls(settings);
     this.showLosses(settings);
-    this.showSpectra(settings);
     this.network.draw(settings.edges, this.prediction.states[0].distances, this.largest);
     const { parts } = this.prediction;
     this.parts.textContent = partsWords(parts);
     this.parts.hidden = parts.length === 1;
     this.showPosition();
+    clearTimeout(this.judging);
+    this.judging = setTimeout(() => this.judge(settings)); // after what is drawn is seen
+  }
+
+  judge(settings) {
+    this.spectra = spectra(this.prediction, settings.time);
+    this.showSpectra(settings);
+    this.showNumbers(settings);
   }
 
   showControls(settings) {
@@ -268,18 +273,14 @@ class Panel {
     this.moveLosses(at);
     this.moveApart(at);
     this.network.paint(state.distances, this.largest);
-    const { gap, stable, radius, abscissa } = this.spectra;
-    const mean = state.losses.reduce((sum, loss) => sum + loss / state.losses.length, 0);
-    const rows = [
-      ["Mean loss", "loss", shown(mean, 4)],
-      ["Disagreement", "disagreement", shown(state.disagreement, 4)],
-      ["Numbers sent", "sent", this.packed.parameters ? shown(sent(settings.edges, this.packed, at)) : "not known"],
-      ["Spectral gap of W", "gap", shown(gap)],
-      settings.time === "flow"
-        ? ["Spectral abscissa", "abscissa", abscissaWords(abscissa)]
-        : ["Spectral radius", "radius", radiusWords(radius)],
-      ["Verdict", "verdict", stable ? "stable" : "unstable"],
-    ];
+    if (this.spectra) this.showNumbers(settings);
+  }
+
+  showNumbers(settings) {
+    const { times, states } = this.prediction;
+    const [at, state] = [times[this.place], states[this.place]];
+    const exchanged = this.packed.parameters ? sent(settings.edges, this.packed, at) : null;
+    const rows = numberRows(state, exchanged, this.spectra, settings.time);
     this.numbers.replaceChildren(
       ...rows.map(([name, key, value]) =>
         element("div", {}, element("dt", {}, name), element("dd", { "data-number": key, class: value === "unstable" ? "pf-bad" : "" }, value)),

@@ -10,7 +10,9 @@
 export const ALGORITHMS = ["DGD", "ATC", "CTA"];
 
 // Weights below this, relative to the largest, are left out of a mean over Poisson's distribution.
-const NEGLIGIBLE = 1e-18;
+const NEGLIGIBLE = 1e-17;
+// So many of its distributions are kept.
+const KEPT = 2000;
 
 // A problem from what peerflow.explorer.pack wrote: agent after agent the rows of H's upper triangle, p, loss and gain.
 export function unpack({ agents, rank, precision, data }) {
@@ -183,11 +185,22 @@ function subdivision({ agents, rank, W, curvature, constants }) {
     steepest = Math.max(steepest, constants[q] * Math.sqrt(block.reduce((sum, entry) => sum + entry * entry, 0)));
     least = Math.min(least, W[q * agents + q]);
   }
-  return Math.max(1, 1 - least + steepest / 2);
+  // In quarters, so that the same distributions serve again while a reader moves the step size.
+  return Math.max(4, Math.ceil(4 * (1 - least + steepest / 2))) / 4;
 }
+
+const known = new Map();
 
 // Poisson's probabilities around their mode, as far as they matter.
 export function poisson(mean) {
+  if (!known.has(mean)) {
+    if (known.size > KEPT) known.clear();
+    known.set(mean, around(mean));
+  }
+  return known.get(mean);
+}
+
+function around(mean) {
   const mode = Math.floor(mean);
   const below = [];
   const above = [];

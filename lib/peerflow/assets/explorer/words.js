@@ -8,7 +8,7 @@ const range = (values) => {
   return low === high ? low : `${low} to ${high}`;
 };
 
-export const listed = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
+const listed = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
 
 export function graphWords(name, agents, edges) {
   const links = `${edges.length} ${edges.length === 1 ? "link" : "links"}`;
@@ -28,11 +28,11 @@ export function stateWords({ losses, disagreement }, at, time) {
 }
 
 // Rounded, what is below 1 must not look as if it were 1.
-export function radiusWords(radius) {
+function radiusWords(radius) {
   return radius < 1 - 1e-9 && radius.toFixed(4) === "1.0000" ? "just below 1" : radius.toFixed(4);
 }
 
-export function abscissaWords(abscissa) {
+function abscissaWords(abscissa) {
   return Math.abs(abscissa) < 1e-9 ? "0" : shown(abscissa).replace("-", "−");
 }
 
@@ -77,5 +77,22 @@ export function disagreementWords(states, horizon) {
 export function eigenvalueWords({ ofW, gap }) {
   const complex = ofW.some(([, im]) => Math.abs(im) > 1e-9);
   const values = ofW.map(([re]) => (Math.abs(re) < 5e-4 ? "0" : re.toFixed(2)).replace("-", "−"));
-  return `Eigenvalues of W${complex ? ", real parts" : ""}: ${listed(values)}; spectral gap ${shown(gap)}.`;
+  return `Eigenvalues of W${complex ? ", real parts" : ""}: ${listed(values)}; spectral gap ${gapWords(gap)}.`;
+}
+
+const gapWords = (gap) => (gap < 1e-12 ? "0" : shown(gap));
+
+// The numbers of one time: what each is called, its name for tests, and its value.
+export function numberRows({ losses, disagreement }, exchanged, { gap, stable, radius, abscissa }, time) {
+  const mean = losses.reduce((sum, loss) => sum + loss / losses.length, 0);
+  return [
+    ["Mean loss", "loss", shown(mean, 4)],
+    ["Disagreement", "disagreement", shown(disagreement, 4)],
+    ["Numbers sent", "sent", exchanged === null ? "not known" : shown(exchanged)],
+    ["Spectral gap of W", "gap", gapWords(gap)],
+    time === "flow"
+      ? ["Spectral abscissa", "abscissa", abscissaWords(abscissa)]
+      : ["Spectral radius", "radius", radiusWords(radius)],
+    ["Verdict", "verdict", stable ? "stable" : "unstable"],
+  ];
 }
