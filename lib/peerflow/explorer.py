@@ -62,7 +62,7 @@ def script(modules: Sequence[str] = MODULES) -> str:
 
 def page_script() -> str:
     """Return the panel for pages without a kernel, as a script that is no module: those cannot be read from file://."""
-    return f"(() => {{\n\"use strict\";\n{script([*MODULES, 'page'])}}})();\n"
+    return f'(() => {{\n"use strict";\n{script([*MODULES, "page"])}}})();\n'
 
 
 def style() -> str:

@@ -30,9 +30,15 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def book():
+def files():
+    """The address of the pages where nothing serves them."""
     if not (BOOK / "book" / "index.html").exists():
         missing(f"there are no pages in {BOOK}: make html")
+    return BOOK.resolve().as_uri()
+
+
+@pytest.fixture(scope="session")
+def book(files):
     server = serve(BOOK)
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
