@@ -151,8 +151,14 @@ def weights(agents: int, edges) -> Float[np.ndarray, "agents agents"]:
     W = np.zeros((agents, agents))
     for part in nx.connected_components(graph):
         own = graph.subgraph(part)
-        W[np.ix_(list(own), list(own))] = mixing.metropolis_hastings(own)
+        W[np.ix_(list(own), list(own))] = np.asarray(mixing.metropolis_hastings(own))
     return W
+
+
+class _Checked(traitlets.Any):
+    """A trait whose values the panel's own checks see, all of them: ``Any`` would let None pass."""
+
+    allow_none = False
 
 
 class Explorer(anywidget.AnyWidget):
@@ -172,19 +178,19 @@ class Explorer(anywidget.AnyWidget):
     """From :func:`stored_run`."""
     mixing = traitlets.Any(None, allow_none=True).tag(sync=True)
     """W as a list of rows, or None: that of Metropolis and Hastings for ``edges``. Who moves a link, unsets it."""
-    edges = traitlets.Any([]).tag(sync=True)
+    edges = _Checked([]).tag(sync=True)
     """Links, a list of pairs of agents."""
-    algorithm = traitlets.Any("DGD").tag(sync=True)
+    algorithm = _Checked("DGD").tag(sync=True)
     """``"DGD"``, ``"ATC"`` or ``"CTA"``."""
-    objective = traitlets.Any("local").tag(sync=True)
+    objective = _Checked("local").tag(sync=True)
     """``"local"`` or ``"global"``, see :mod:`peerflow.objectives`."""
-    time = traitlets.Any("iteration").tag(sync=True)
+    time = _Checked("iteration").tag(sync=True)
     """``"iteration"`` or ``"flow"``."""
-    step_size = traitlets.Any(1.0).tag(sync=True)
+    step_size = _Checked(1.0).tag(sync=True)
     """Positive."""
-    horizon = traitlets.Any(200).tag(sync=True)
+    horizon = _Checked(200).tag(sync=True)
     """How many steps are shown."""
-    position = traitlets.Any(200).tag(sync=True)
+    position = _Checked(200).tag(sync=True)
     """The step at which peers and numbers are shown, up to the horizon."""
 
     def __init__(
@@ -233,7 +239,7 @@ class Explorer(anywidget.AnyWidget):
     def _check_mixing(self, proposal):
         if proposal["value"] is None:
             return None
-        return mixing.doubly_stochastic(proposal["value"], self.problem["agents"]).tolist()
+        return np.asarray(mixing.doubly_stochastic(proposal["value"], self.problem["agents"])).tolist()
 
     @traitlets.validate("algorithm", "objective", "time")
     def _check_name(self, proposal):

@@ -1,9 +1,9 @@
 """What this book adds to Jupyter Book: one module for each thing that a page then has.
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
-`chapters` says how long a chapter takes, `references` formats the list of references, `address` makes of the
-repository's address whatever needs it, `head` fills the heads of pages, `explorer` places the live panel, `thebe` keeps out what nothing uses, and
-`checks` says what a page lacks.
+`chapters` says how long a chapter takes, `references` formats the list of references, `explorer` places the live panel,
+`address` makes of the repository's address whatever needs it, `head` fills the heads of pages, `thebe` keeps out what
+nothing uses, and `checks` says what a page lacks.
 """
 
 from peerbook import address, chapters, checks, equations, explorer, head, references, tables, thebe

@@ -10,8 +10,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 FOLDER = "explorer"
-PLACE = """<div class="peerflow-explorer"><p>The explorer needs JavaScript: it predicts in this page how peers on a graph
-train, while you change the graph, the algorithm and the step size.</p></div>"""
+PLACE = """<div class="peerflow-explorer"><p>The explorer needs JavaScript: it predicts in this page how peers train,
+while you change their graph, their algorithm and the step size.</p></div>"""
 
 
 class Explorer(SphinxDirective):

@@ -1,6 +1,6 @@
 """Write the problems that the explorer shows in the book's pages, with real training beside them.
 
-    python tools/problems.py [FOLDER]
+    python tools/stored.py [FOLDER]
 
 Each becomes a script in FOLDER, ``book/_static/explorer`` if none is named, which puts a problem under its name. A
 problem has few directions: those in which peers move most on the graphs, and with the algorithms, that are trained here
@@ -47,7 +47,7 @@ SOURCES = {
         lambda: data.half_moons(agents=AGENTS, samples=200, noise=0.1, seed=0),
         models.mlp(inputs=2, widths=(256,), outputs=1),
         1.0,
-        14,
+        11,
     ),
     "mnist": Source(
         lambda: data.mnist_zeros_ones(agents=AGENTS, samples=200, seed=0),

@@ -1,0 +1,99 @@
+"""The problems that the book's explorer shows: the tool still writes them, and they are as accurate as it says."""
+
+import base64
+import json
+import sys
+from functools import cache
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+from test_explorer import iterated, unpacked
+
+from peerflow import DGD, linearize, mixing, predict
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+
+import stored
+
+CYCLE = mixing.metropolis_hastings(nx.cycle_graph(stored.AGENTS))
+# Other machines round otherwise; what is stored has 32 bits.
+SAME = 1e-5
+
+
+def read(name, folder=stored.FOLDER):
+    text = (folder / f"{name}.js").read_text()
+    start = f"(window.peerflowStored ??= {{}}).{name} = "
+    assert text.startswith(start) and text.endswith(";\n")
+    return json.loads(text.removeprefix(start).removesuffix(";\n"))
+
+
+@cache
+def whole(name):
+    """Return the linear model in all its directions."""
+    source = stored.SOURCES[name]
+    return linearize(source.model, source.agents(), source.model.init(0))
+
+
+def test_what_is_stored_is_what_the_page_offers():
+    page = (stored.FOLDER.parents[2] / "lib/peerflow/assets/explorer/page.js").read_text()
+    for name in stored.SOURCES:
+        assert f"{name}: " in page and (stored.FOLDER / f"{name}.js").exists()
+    assert {path.stem for path in stored.FOLDER.iterdir()} == set(stored.SOURCES)
+
+
+@pytest.mark.parametrize("name", stored.SOURCES)
+def test_a_problem_has_its_runs(name):
+    kept = read(name)
+    assert set(kept) == {"problem", "training", "step_size", "horizon"}
+    have = [(run["algorithm"], len(run["edges"]), run["step_size"]) for run in kept["training"]]
+    links = {"cycle": 8, "star": 7, "complete": 28}
+    step_size = stored.SOURCES[name].step_size
+    assert have == [(rule, links[graph], step_size) for graph in stored.GRAPHS for rule in ("DGD", "ATC", "CTA")]
+    assert kept["problem"]["rank"] == stored.SOURCES[name].directions
+    # Nothing curves downwards, to rounding, or a prediction would run away at last.
+    curvature = unpacked(kept["problem"])[0]
+    assert np.linalg.eigvalsh(curvature).min() > -1e-6 * np.linalg.eigvalsh(curvature).max()
+
+
+@pytest.mark.parametrize("name", ["moons", "mnist"])
+def test_the_tool_writes_what_is_stored(name):
+    """Of the digits it would take a minute."""
+    fresh, kept = stored.stored(name), read(name)
+    for one, other in zip(fresh["training"], kept["training"], strict=True):
+        assert {k: v for k, v in one.items() if k != "losses"} == {k: v for k, v in other.items() if k != "losses"}
+        losses = [np.frombuffer(base64.b64decode(run["losses"]), "<f4") for run in (one, other)]
+        np.testing.assert_allclose(*losses, rtol=SAME)
+    for count in (0, 10, 200):
+        losses = [iterated(each["problem"], CYCLE, each["step_size"], count) for each in (fresh, kept)]
+        np.testing.assert_allclose(*losses, rtol=SAME, atol=SAME * losses[0].max())
+
+
+@pytest.mark.parametrize("name", ["moons", "mnist"])
+@pytest.mark.parametrize("graph", [nx.cycle_graph, nx.path_graph])
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_stored_problem_is_as_accurate_as_it_says(name, graph, share):
+    kept, counts = read(name), [0, 1, 5, 20, 100, 200]
+    W, step_size = mixing.metropolis_hastings(graph(stored.AGENTS)), share * kept["step_size"]
+    expected = predict(DGD(W), whole(name), step_size=step_size).after(counts).losses
+    shown = np.stack([iterated(kept["problem"], W, step_size, count) for count in counts])
+    assert np.abs(shown / expected - 1).max() < stored.LOST[name]
+
+
+@pytest.mark.parametrize("name", stored.SOURCES)
+def test_real_training_is_near_its_prediction(name):
+    kept = read(name)
+    run = kept["training"][0]
+    losses = np.frombuffer(base64.b64decode(run["losses"]), "<f4").reshape(-1, stored.AGENTS)
+    shown = np.stack([iterated(kept["problem"], CYCLE, run["step_size"], count) for count in run["steps"]])
+    assert np.abs(shown / losses - 1).max() < 2 * stored.LOST[name] + 2e-3
+
+
+def test_one_changed_coefficient_is_noticed():
+    kept = read("moons")
+    numbers = np.frombuffer(base64.b64decode(kept["problem"]["data"]), "<f4").copy()
+    numbers[0] *= 1.01
+    changed = dict(kept["problem"], data=base64.b64encode(numbers.tobytes()).decode())
+    same = [iterated(problem, CYCLE, 1.0, 5) for problem in (kept["problem"], changed)]
+    assert np.abs(same[1] / same[0] - 1).max() > SAME
