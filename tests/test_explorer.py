@@ -94,8 +94,8 @@ def test_weights_of_parts():
     W = weights(5, [[0, 1], [1, 2]])
     assert_close(W[:3, :3], mixing.metropolis_hastings(path))
     assert_close(W[3:], np.eye(5)[3:])
-    assert links(W) == [[0, 1], [1, 2]]
-    assert links(RING) == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert links(DGD(W)) == [[0, 1], [1, 2]]
+    assert links(DGD(RING)) == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
 
 
 def test_traits_are_what_was_given(panel):

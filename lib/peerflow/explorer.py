@@ -1,6 +1,6 @@
 r"""A live panel: the prediction computed where the reader is, in a notebook's browser or in a page without a kernel.
 
-For the squared loss an agent needs few numbers: its curvature :math:`H_q = F_q^\top F_q / D_q`, its pull
+With the squared loss, few numbers say all about an agent: its curvature :math:`H_q = F_q^\top F_q / D_q`, its pull
 :math:`p_q = F_q^\top (f_0 - y) / D_q`, its loss at the start and its gain, in the reduced basis of
 :mod:`peerflow.linearize`. :func:`pack` writes them into text. The panel's JavaScript, ``assets/explorer``, takes the
 steps :math:`z' = Wz - B c (HCz + p)` itself, and the flow as their mean over Poisson's distribution.
@@ -130,7 +130,7 @@ def stored_run(run: Run, method: Method, *, step_size: float) -> dict[str, Any]:
     last = len(losses) - 1
     steps = sorted({*range(min(last, 20) + 1), *range(0, last, 5), last})
     return {
-        "edges": links(method.dense),
+        "edges": links(method),
         "algorithm": method.name,
         "objective": method.objective,
         "step_size": _checks.positive("step_size", step_size),
@@ -139,8 +139,9 @@ def stored_run(run: Run, method: Method, *, step_size: float) -> dict[str, Any]:
     }
 
 
-def links(W: Float[np.ndarray, "agents agents"]) -> list[list[int]]:
-    """Return the pairs [q, r], q < r, of agents that W connects in either direction."""
+def links(method: Method) -> list[list[int]]:
+    """Return the pairs [q, r], q < r, of agents that the method's W connects in either direction."""
+    W = method.dense
     return [[int(q), int(r)] for q, r in np.argwhere(np.triu((W != 0) | (W.T != 0), 1))]
 
 
@@ -210,7 +211,7 @@ class Explorer(anywidget.AnyWidget):
         _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
         self.set_trait("problem", problem)
         self.set_trait("training", list(training))
-        edges = links(method.dense)
+        edges = links(method)
         own = None if np.allclose(method.dense, weights(method.agents, edges), rtol=0, atol=1e-12) else method.dense
         horizon = _checks.count("horizon", horizon)
         super().__init__(
