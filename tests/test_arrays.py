@@ -14,6 +14,7 @@ import scipy.sparse
 
 import peerflow
 from peerflow import (
+    chance,
     compare,
     data,
     engines,
@@ -26,8 +27,10 @@ from peerflow import (
     objectives,
     plots,
     training,
+    trials,
     trust,
 )
+from peerflow.draws import Stochastic
 from peerflow.linearize import from_kernel, linearize
 from peerflow.methods import ATC, Rule
 from peerflow.stability import final_disagreement, step_size_limit
@@ -47,6 +50,8 @@ DYNAMICS = flows.predict(METHOD, LIN, **STEP)
 INTEGRATED = flows.predict(METHOD, LIN, **STEP, loss=objectives.squared_error)
 RUN = training.train(METHOD, MODEL, AGENTS, THETA, **STEP, steps=2)
 EQUATION = literal.flow_equation(METHOD, MODEL, AGENTS, THETA, **STEP)
+STOCHASTIC = Stochastic(METHOD, batch=2, link_probability=0.5)
+MOMENTS = chance.expected(STOCHASTIC, LIN, **STEP, counts=[0, 1, 2])
 COMPARED = compare.compare(METHOD, LIN, **STEP, steps=2)
 GRADIENTS = np.array([[1.0, 0.5], [-1.0, 0.25], [0.5, -0.25], [-0.5, -0.5]])
 TIMES, COUNTS, POINTS, LEVELS = np.array([0.0, 1.0, 2.5]), np.array([0, 1, 2]), X[0], np.array([-0.5, 0.0, 0.5])
@@ -164,6 +169,10 @@ CALLS = {
     "flows.Trajectory.outputs:x": (DYNAMICS.at(TIMES).outputs, POINTS),
     "flows.Trajectory.evaluate:x": (lambda a: np.stack(DYNAMICS.at(TIMES).evaluate(a, Y[0])), POINTS),
     "flows.Trajectory.evaluate:y": (lambda a: np.stack(DYNAMICS.at(TIMES).evaluate(POINTS, a)), Y[0] ** 2),
+    "trials.train:theta0": (lambda a: trials.train(STOCHASTIC, MODEL, AGENTS, a, **STEP, steps=2).params, EACH),
+    "trials.sampled:counts": (lambda a: trials.sampled(STOCHASTIC, LIN, **STEP, counts=a, runs=2).losses, COUNTS),
+    "chance.expected:counts": (lambda a: chance.expected(STOCHASTIC, LIN, **STEP, counts=a).losses, COUNTS),
+    "chance.Moments.outputs:x": (lambda a: np.stack(MOMENTS.outputs(a)), POINTS),
     "engines.state_matrix:psi": (lambda a: engines.state_matrix(METHOD, a), np.stack([np.eye(2) / 4] * Q)),
     "modes.phi_1:x": (modes.phi_1, TIMES),
     "modes.geometric:eigenvalue": (lambda a: modes.geometric(a, 3), -TIMES / 4),
@@ -370,7 +379,7 @@ def public():
 
 
 RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
-RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon"}
+RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon", "Moments", "Spread", "Sample", "Links"}
 # What linearize and flows call, with arrays that they have checked; and the maps themselves, for use under JAX.
 INSIDE = {"factors", "integrate", "networks"}
 SOLVERS = {"System", "recursion", "exponential", "chebyshev", "few_terms", "Modes", "Adapted", "Stepper"}

@@ -8,10 +8,12 @@ The ideas, in the order in which data flows through them:
 - ``objectives``: what an agent minimizes, and the one switch on which training and prediction must agree.
 - ``methods``: DGD, ATC and CTA are one update with W in three places, and a method is one of them with its W.
 - ``training``: the real thing, nonlinear, step by step.
+- ``draws``: what is drawn anew in every step, batches and links that carry.
 - ``factors`` and ``linearize``: the network about its common start, in a basis as small as what is asked allows.
 - ``engines``, ``modes`` and ``integrate``: how the reduced system is solved, by products with its matrix, by its modes,
   or step by step where the loss leaves no closed form.
 - ``flows``: predictions: the gradient flow at any time, the linear iteration after any count.
+- ``trials`` and ``chance``: runs under such draws, real and linear, and what to expect of them.
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
 - ``stability``: which step sizes are stable.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
@@ -26,7 +28,8 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from peerflow import data, kernels, mixing, models, objectives, stability, trust  # noqa: E402
+from peerflow import chance, data, kernels, mixing, models, objectives, stability, trials, trust  # noqa: E402
+from peerflow.draws import Stochastic  # noqa: E402
 from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
 from peerflow.methods import ATC, CTA, DGD  # noqa: E402
@@ -37,6 +40,8 @@ __all__ = [
     "ATC",
     "CTA",
     "DGD",
+    "Stochastic",
+    "chance",
     "data",
     "from_kernel",
     "kernels",
@@ -48,5 +53,6 @@ __all__ = [
     "stability",
     "sweep",
     "train",
+    "trials",
     "trust",
 ]
