@@ -7,7 +7,21 @@ import numpy as np
 import pytest
 from problems import CYCLE, affine, network
 
-from peerflow import DGD, factors, from_kernel, kernels, linearize, models, objectives, predict, sweep, train
+from peerflow import (
+    DGD,
+    Stochastic,
+    chance,
+    factors,
+    from_kernel,
+    kernels,
+    linearize,
+    models,
+    objectives,
+    predict,
+    sweep,
+    train,
+    trials,
+)
 from peerflow.compare import compare
 from peerflow.literal import flow_equation
 
@@ -22,6 +36,7 @@ LIN = linearize(MODEL, AGENTS, THETA0)
 METHOD, STEP = DGD(CYCLE), {"step_size": 0.1}
 DYNAMICS, OTHER = (predict(METHOD, LIN, loss=loss, **STEP) for loss in ("mse", objectives.squared_error))
 FLOW = DYNAMICS.at([0.0, 1.0])
+STOCHASTIC = Stochastic(METHOD, batch=2, link_probability=0.5)
 RUN = train(METHOD, MODEL, AGENTS, THETA0, steps=1, **STEP)
 
 CALLS = {
@@ -40,6 +55,9 @@ CALLS = {
     "at, integrated": lambda: OTHER.at([1.0]),
     "after, of any loss": lambda: OTHER.after([1]),
     "sweep": lambda: sweep([METHOD], LIN, step_sizes=[0.1], counts=[1]),
+    "expected": lambda: chance.expected(STOCHASTIC, LIN, counts=[1], **STEP),
+    "sampled": lambda: trials.sampled(STOCHASTIC, LIN, counts=[1], runs=2, **STEP),
+    "train by chance": lambda: trials.train(STOCHASTIC, MODEL, AGENTS, THETA0, steps=1, **STEP),
     "products": lambda: factors.cross_products(MODEL, THETA0, X, X, np.eye(len(X))),
     "evaluate": lambda: FLOW.evaluate(X, np.ones((len(X), 1))),
     "evaluate of a run": lambda: RUN.evaluate(X, np.ones((len(X), 1))),
