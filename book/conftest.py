@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 from harness import rules, solutions, widgets  # noqa: E402
 from harness.outputs import Comparison  # noqa: E402
 from harness.session import Session, fix_environment  # noqa: E402
-from harness.text import Tolerance, tolerance_problem  # noqa: E402
+from harness.text import Tolerance  # noqa: E402
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError  # noqa: E402
 
 DIFFERENCES = ROOT / "_build" / "figure-differences"
@@ -73,7 +73,7 @@ class Widgets(_Named, pytest.Item):
 
     def check(self):
         new = self.parent.session.widgets()
-        tolerance = _tolerance(new.metadata)
+        tolerance = Tolerance.of(new.metadata)
         comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-widgets")
         return widgets.differences(self.parent.stored, new, comparison)
 
@@ -89,7 +89,7 @@ class Cell(_Named, IPyNbCell):
         stored = notebook.cells[self.cell_num]
         if not self.options["check"]:
             return []
-        tolerance = _tolerance(notebook.metadata, stored.metadata)
+        tolerance = Tolerance.of(notebook.metadata, stored.metadata)
         comparison = Comparison(tolerance, DIFFERENCES / f"{self.path.stem}-cell{self.cell_num}")
         return comparison.outputs(stored.outputs, outputs)
 
@@ -108,7 +108,7 @@ class Solution(_Named, pytest.Item):
     def check(self):
         printed = solutions.printed(self.parent.session.extra(self.block.code))
         notebook = self.parent.stored
-        tolerance = _tolerance(notebook.metadata, notebook.cells[self.block.cell].metadata)
+        tolerance = Tolerance.of(notebook.metadata, notebook.cells[self.block.cell].metadata)
         return solutions.differences(self.block, printed, tolerance)
 
     def where(self):
@@ -203,8 +203,3 @@ class _Summary:
             for number, cell in enumerate(notebook.cells):
                 if cell.cell_type == "code" and rules.unchecked(cell):
                     yield f"{path.name}, cell-{number}: {', '.join(rules.unchecked(cell))}, as {rules.reason(cell)!r}"
-
-
-def _tolerance(*metadata):
-    """Return the tolerance named last; a malformed one, which fails the rules, counts as none."""
-    return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))

@@ -24,7 +24,7 @@ import nbformat
 from harness import outputs, rules, solutions, widgets
 from harness.outputs import Comparison
 from harness.session import Session, fix_environment
-from harness.text import Tolerance, tolerance_problem
+from harness.text import Tolerance
 from kept import Kept, Result, write
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -83,7 +83,7 @@ def normalize(notebook):
 
 def keep_what_agrees(stored, new) -> list[str]:
     """Put the stored outputs and widgets that agree into the new notebook, reduce other pictures; return what moved."""
-    comparison = Comparison(_tolerance(stored.metadata))
+    comparison = Comparison(Tolerance.of(stored.metadata))
     # Comparing also renames both notebooks' widgets, and with them the views among their outputs.
     moved_widgets = list(widgets.differences(stored, new, comparison))
     if not moved_widgets and widgets.models(stored):
@@ -92,7 +92,7 @@ def keep_what_agrees(stored, new) -> list[str]:
     for old, fresh in zip(stored.cells, new.cells, strict=True):
         if old.cell_type != "code":
             continue
-        found = list(Comparison(_tolerance(stored.metadata, old.metadata)).outputs(old.outputs, fresh.outputs))
+        found = list(Comparison(Tolerance.of(stored.metadata, old.metadata)).outputs(old.outputs, fresh.outputs))
         shows_widgets = any(outputs.WIDGET_VIEW in output.get("data", {}) for output in fresh.outputs)
         if not found and not (shows_widgets and moved_widgets):
             # Counts are part of an output.
@@ -113,16 +113,12 @@ def show_solutions(notebook, texts) -> list[str]:
     """Write what the solutions' code prints below it where what stands there does not agree; return what moved."""
     news, kept = [], []
     for block, printed in zip(solutions.blocks(notebook), texts, strict=True):
-        tolerance = _tolerance(notebook.metadata, notebook.cells[block.cell].metadata)
+        tolerance = Tolerance.of(notebook.metadata, notebook.cells[block.cell].metadata)
         found = list(solutions.differences(block, printed, tolerance))
         news += [f"solution {block.label}: {one}" for one in found]
         kept.append(printed if found else block.shown)
     solutions.show(notebook, kept)
     return news
-
-
-def _tolerance(*metadata):
-    return Tolerance.of(*(one for one in metadata if not tolerance_problem(one)))
 
 
 class Run:

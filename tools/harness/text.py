@@ -36,8 +36,11 @@ class Tolerance:
 
     @classmethod
     def of(cls, *metadata) -> "Tolerance":
-        """Return the tolerance named under ``tolerance`` in the last metadata that names one, or the default."""
-        named = [one["tolerance"] for one in metadata if "tolerance" in one]
+        """Return the tolerance named under ``tolerance`` in the last metadata that names one, or the default.
+
+        A malformed one, which fails the rules, counts as none.
+        """
+        named = [one["tolerance"] for one in metadata if "tolerance" in one and not tolerance_problem(one)]
         return cls(**named[-1]) if named else cls()
 
 
