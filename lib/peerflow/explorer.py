@@ -212,11 +212,11 @@ class Explorer(anywidget.AnyWidget):
         self.set_trait("problem", problem)
         self.set_trait("training", list(training))
         edges = links(method)
-        own = None if np.allclose(method.dense, weights(method.agents, edges), rtol=0, atol=1e-12) else method.dense
+        usual = np.allclose(method.dense, weights(method.agents, edges), rtol=0, atol=1e-12)
         horizon = _checks.count("horizon", horizon)
         super().__init__(
             edges=edges,
-            mixing=None if own is None else own.tolist(),
+            mixing=None if usual else method.dense.tolist(),
             algorithm=method.name,
             objective=method.objective,
             time=time,

@@ -1,9 +1,9 @@
 // The panel, as anywidget mounts it: `render` draws what the model holds, and writes into it what the reader changes.
 import { buttons, choice, nearest, slider, stepSizes, unique } from "./controls.js";
 import { colour, drawing, element, lineChart, numberLine, shown } from "./charts.js";
-import { FAMILIES, family, tidy } from "./graphs.js";
+import { FAMILIES, family, nameOf, tidy, transmitted } from "./graphs.js";
 import { Network } from "./network.js";
-import { largestDistance, lossRange, placeOf, predicted, sent, spectra, trainingFor } from "./prediction.js";
+import { largestDistance, lossRange, placeOf, predicted, spectra, trainingFor } from "./prediction.js";
 import { ALGORITHMS, unpack } from "./solver.js";
 import {
   disagreementWords,
@@ -205,7 +205,7 @@ class Panel {
     this.largest = largestDistance(this.prediction.states);
     this.showControls(settings);
     this.showLosses(settings);
-    this.network.draw(settings.edges, this.prediction.states[0].distances, this.largest);
+    this.network.link(settings.edges);
     const { parts } = this.prediction;
     this.parts.textContent = partsWords(parts);
     this.parts.hidden = parts.length === 1;
@@ -223,8 +223,7 @@ class Panel {
   showControls(settings) {
     const scale = this.packed.steepest / (settings.objective === "global" ? this.problem.agents : 1);
     this.steps = stepSizes(GENTLE / scale, STEEP / scale);
-    this.name = FAMILIES.find((name) => JSON.stringify(family(name, this.problem.agents, this.seed)) === JSON.stringify(settings.edges));
-    if (settings.mixing) this.name = undefined;
+    this.name = settings.mixing ? undefined : nameOf(this.problem.agents, settings.edges, this.seed);
     this.set?.set(this.model.get("set"));
     this.graph.set(this.name ?? "drawn");
     for (const name of ["algorithm", "time", "objective", "horizon"]) this[name].set(settings[name]);
@@ -279,7 +278,7 @@ class Panel {
   showNumbers(settings) {
     const { times, states } = this.prediction;
     const [at, state] = [times[this.place], states[this.place]];
-    const exchanged = this.packed.parameters ? sent(settings.edges, this.packed, at) : null;
+    const exchanged = this.packed.parameters ? transmitted(settings.edges, this.packed.parameters, at) : null;
     const rows = numberRows(state, exchanged, this.spectra, settings.time);
     this.numbers.replaceChildren(
       ...rows.map(([name, key, value]) =>

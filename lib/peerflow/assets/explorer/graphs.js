@@ -28,6 +28,13 @@ export function family(name, agents, seed = 0) {
   }
 }
 
+// What a family calls these links, if one has them; a random graph is known by its seed alone.
+export function nameOf(agents, edges, seed) {
+  const links = JSON.stringify(edges);
+  const candidates = FAMILIES.filter((name) => name !== "random" || seed !== undefined);
+  return candidates.find((name) => JSON.stringify(family(name, agents, seed)) === links);
+}
+
 // A grid that is as square as the number of agents allows, with its opposite sides joined.
 function torus(agents) {
   let rows = Math.floor(Math.sqrt(agents));

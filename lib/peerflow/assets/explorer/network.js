@@ -49,7 +49,7 @@ export class Network {
     this.said(this.chosen === null ? "" : `Peer ${q} is chosen. Choose another to link it, or to cut the link.`);
   }
 
-  draw(edges, distances, largest) {
+  link(edges) {
     this.links.replaceChildren(
       ...edges.map(([q, r]) => {
         const [[x1, y1], [x2, y2]] = [this.place(q), this.place(r)];
@@ -57,7 +57,6 @@ export class Network {
       }),
     );
     this.neighbours = this.peers.map((_, q) => edges.filter((edge) => edge.includes(q)).map(([a, b]) => a + b - q));
-    this.paint(distances, largest);
   }
 
   paint(distances, largest) {

@@ -1,12 +1,13 @@
 // The panel in a page without a kernel: a small stand-in for anywidget's model, stored problems, and state in the address.
 import explorer from "./explorer.js";
-import { FAMILIES, family, tidy } from "./graphs.js";
+import { FAMILIES, family, nameOf, tidy } from "./graphs.js";
+import { ALGORITHMS } from "./solver.js";
 
 const SETS = { moons: "Half moons, a network", mnist: "MNIST 0 and 1, an affine model", digits: "Ten digits, a network" };
 // Beside this script.
 const FOLDER = new URL(".", document.currentScript.src).href;
 const MARK = "#explorer?";
-const CHOICES = { algorithm: ["DGD", "ATC", "CTA"], objective: ["local", "global"], time: ["iteration", "flow"] };
+const CHOICES = { algorithm: ALGORITHMS, objective: ["local", "global"], time: ["iteration", "flow"] };
 
 // What anywidget gives to `render`, as far as the panel uses it.
 class PageModel {
@@ -54,10 +55,11 @@ function load(name) {
   });
 }
 
-// What the address says, as far as it makes sense.
-function fromAddress(agents) {
-  if (!location.hash.startsWith(MARK)) return {};
-  const asked = new URLSearchParams(location.hash.slice(MARK.length));
+// What the address says.
+const inAddress = () => new URLSearchParams(location.hash.startsWith(MARK) ? location.hash.slice(MARK.length) : "");
+
+// What of it makes sense.
+function fromAddress(asked, agents) {
   const found = {};
   for (const [name, allowed] of Object.entries(CHOICES)) if (allowed.includes(asked.get(name))) found[name] = asked.get(name);
   for (const [name, most] of [["step_size", 1e6], ["horizon", 10_000], ["position", 10_000]]) {
@@ -75,19 +77,18 @@ function fromAddress(agents) {
 
 function toAddress(model, agents) {
   const edges = model.get("edges");
-  const known = FAMILIES.find((name) => name !== "random" && JSON.stringify(family(name, agents)) === JSON.stringify(edges));
-  const state = { set: model.get("set"), graph: known ?? edges.map((edge) => edge.join("-")).join(".") };
+  const state = { set: model.get("set"), graph: nameOf(agents, edges) ?? edges.map((edge) => edge.join("-")).join(".") };
   for (const name of ["algorithm", "objective", "time", "step_size", "horizon", "position"]) state[name] = model.get(name);
   history.replaceState(null, "", MARK + new URLSearchParams(state));
 }
 
 async function mount(el) {
-  const asked = new URLSearchParams(location.hash.startsWith(MARK) ? location.hash.slice(MARK.length) : "");
+  const asked = inAddress();
   const set = asked.get("set") in SETS ? asked.get("set") : Object.keys(SETS)[0];
   const stored = await load(set);
   const { agents } = stored.problem;
   const start = { edges: family("cycle", agents), algorithm: "DGD", objective: "local", time: "iteration", mixing: null };
-  const given = fromAddress(agents);
+  const given = fromAddress(asked, agents);
   const model = new PageModel({ ...start, ...stored, position: given.horizon ?? stored.horizon, set, sets: Object.entries(SETS), ...given });
   model.on("change:set", async () => {
     const { problem, training, step_size: stepSize } = await load(model.get("set"));

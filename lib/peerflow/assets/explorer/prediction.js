@@ -1,5 +1,5 @@
 // All that the panel shows, from what it is set to.
-import { components, metropolisHastings, transmitted } from "./graphs.js";
+import { components, metropolisHastings } from "./graphs.js";
 import { bind, flow, iterate } from "./solver.js";
 import { eigenvalues, stability } from "./spectrum.js";
 
@@ -50,8 +50,6 @@ export function trainingFor(runs, { mixing, edges, algorithm, objective, step_si
   const losses = new Float32Array(bytes.buffer);
   return { steps: run.steps, of: (q) => run.steps.map((_, i) => losses[i * agents + q]) };
 }
-
-export const sent = (edges, problem, steps) => transmitted(edges, problem.parameters, steps);
 
 // The axis of the losses: all of them, but not what grows beyond ten times the largest at the start.
 export function lossRange(states, training, agents) {
