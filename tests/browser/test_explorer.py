@@ -219,6 +219,16 @@ def test_other_problems_are_loaded_when_they_are_chosen(window, base, name):
     shown.close()
 
 
+def test_another_problem_stops_what_is_played(window, base):
+    shown = Shown(window, base)
+    shown.page.locator(".pf-play").click()
+    shown.page.wait_for_timeout(400)
+    shown.page.locator("select").first.select_option("mnist")
+    shown.settle()
+    assert shown.page.locator(".pf-play").inner_text() == "Play" and shown.page.locator(".pf-band").count() == AGENTS
+    shown.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(window, base, scheme):
     shown = Shown(window, base, "#explorer?step_size=3")

@@ -131,6 +131,7 @@ class Panel {
   // --- What the reader does -------------------------------------------------------------------------------------------
 
   takeProblem() {
+    this.stop(); // while the peers that it plays are there
     this.packed = this.model.get("problem");
     this.problem = unpack(this.packed);
     this.network = new Network(this.circle, this.problem.agents, {
