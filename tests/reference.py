@@ -1,7 +1,9 @@
 """The paper's equations as printed, in plain numpy with the full stacked parameters: slow, literal, independent.
 
-Nothing here calls the library but for the three rules' names.
+Nothing here calls the library but for the rules' names.
 """
+
+from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -95,6 +97,124 @@ def iterate(name, W, gradient, theta, step_size, steps):
             after = [psi[q] - step_size * gradient(q, psi[q]) for q in range(Q)]
         history.append(np.array(after))
     return np.array(history)
+
+
+class Literal:
+    """A method as its authors write it, one step after the other, for the stacked gradient of all agents.
+
+    ``matrices`` are the mixing matrices of a period; ``begin`` and ``go`` are the first step and every other, on the
+    variables that the authors use, parameters first.
+    """
+
+    def __init__(self, matrices, gradient, step_size):
+        self.matrices = np.reshape(matrices, (-1, *np.shape(matrices)[-2:]))
+        self.gradient, self.eta = gradient, step_size
+
+    def follow(self, theta, steps):
+        """Return the parameters at every step, (steps+1, Q, P)."""
+        history, state = [np.array(theta)], None
+        for k in range(steps):
+            W = self.matrices[k % len(self.matrices)]
+            state = self.begin(W, history[0]) if k == 0 else self.go(W, *state)
+            history.append(state[0])
+        return np.array(history)
+
+    def linear(self, W, shape):
+        """Return the matrix of ``go`` for a linear gradient, column by column."""
+        size = shape[0] * shape[1]
+        columns = []
+        for unit in np.eye(size * self.variables):
+            state = self.go(W, *unit.reshape(self.variables, *shape))
+            columns.append(np.ravel(state))
+        return np.stack(columns, axis=1)
+
+
+class GradientTracking(Literal):
+    """X and Y."""
+
+    variables = 2
+
+    def begin(self, W, x):
+        return self.go(W, x, None)
+
+    def go(self, W, x, y):
+        """Y tracks the mean gradient at X; both are those after a step."""
+        y = self.gradient(x) if y is None else y
+        new = W @ (x - self.eta * y)
+        return new, W @ y + self.gradient(new) - self.gradient(x)
+
+
+class DIGing(GradientTracking):
+    def go(self, W, x, y):
+        y = self.gradient(x) if y is None else y
+        new = W @ x - self.eta * y
+        return new, W @ y + self.gradient(new) - self.gradient(x)
+
+
+class AugDGM(GradientTracking):
+    def go(self, W, x, y):
+        y = self.gradient(x) if y is None else y
+        new = W @ (x - self.eta * y)
+        return new, W @ (y + self.gradient(new) - self.gradient(x))
+
+
+class ExactDiffusion(Literal):
+    """Adapt, correct, combine, with the last adapted estimate kept."""
+
+    variables = 2
+
+    def begin(self, W, x):
+        return self.go(W, x, x)
+
+    def go(self, W, x, adapted):
+        V = (np.eye(len(W)) + W) / 2
+        new = x - self.eta * self.gradient(x)
+        return V @ (new + x - adapted), new
+
+
+class D2(Literal):
+    """The last parameters and gradient are kept."""
+
+    variables = 3
+
+    def begin(self, W, x):
+        return W @ (x - self.eta * self.gradient(x)), x, self.gradient(x)
+
+    def go(self, W, x, old, slope):
+        new = W @ (2 * x - old - self.eta * (self.gradient(x) - slope))
+        return new, x, self.gradient(x)
+
+
+class EXTRA(D2):
+    def begin(self, W, x):
+        return W @ x - self.eta * self.gradient(x), x, self.gradient(x)
+
+    def go(self, W, x, old, slope):
+        identity = np.eye(len(W))
+        new = (identity + W) @ x - (identity + W) / 2 @ old - self.eta * (self.gradient(x) - slope)
+        return new, x, self.gradient(x)
+
+
+class HeavyBall(Literal):
+    """Every agent's velocity, and the step of the rule of this name with it."""
+
+    variables = 2
+
+    def __init__(self, name, beta, *others):
+        super().__init__(*others)
+        self.name, self.beta = name, beta
+
+    def begin(self, W, x):
+        return self.go(W, x, np.zeros_like(x))
+
+    def go(self, W, x, v):
+        x = W @ x if self.name == "CTA" else x
+        v = self.beta * v + self.eta * self.gradient(x)
+        return {"DGD": W @ x - v, "ATC": W @ (x - v), "CTA": x - v}[self.name], v
+
+
+LITERAL = {each.__name__: each for each in (GradientTracking, DIGing, AugDGM, ExactDiffusion, D2, EXTRA)}
+LITERAL |= {f"{name} with momentum": partial(HeavyBall, name, 0.6) for name in RULES}
 
 
 def mean_loss(f, y):

@@ -149,6 +149,9 @@ CALLS = {
     "objectives.evaluate:outputs": (lambda a: objectives.evaluate(a, Y[0]).losses, Y),
     "objectives.evaluate:y": (lambda a: np.stack(objectives.evaluate(Y, a)), Y[0] ** 2),
     "methods.Rule.__call__:W": (mixed, W),
+    "mixing.every:W": (lambda a: mixing.every(2, a), W),
+    "mixing.one_or_several:W": (lambda a: dense(mixing.one_or_several(a)), W),
+    "methods.Method.start:theta": (lambda a: METHOD.start(a).theta, EACH),
     "methods.Method.update:theta": (lambda a: METHOD.update(a, lambda t: t, 0.5), EACH),
     "training.train:theta0": (lambda a: training.train(METHOD, MODEL, AGENTS, a, **STEP, steps=2).params, EACH),
     "training.Run.outputs:x": (RUN.outputs, POINTS),
@@ -174,6 +177,7 @@ CALLS = {
     "chance.expected:counts": (lambda a: chance.expected(STOCHASTIC, LIN, **STEP, counts=a).losses, COUNTS),
     "chance.Moments.outputs:x": (lambda a: np.stack(MOMENTS.outputs(a)), POINTS),
     "engines.state_matrix:psi": (lambda a: engines.state_matrix(METHOD, a), np.stack([np.eye(2) / 4] * Q)),
+    "engines.phases:psi": (lambda a: engines.phases(METHOD, a)[0], np.stack([np.eye(2) / 4] * Q)),
     "modes.phi_1:x": (modes.phi_1, TIMES),
     "modes.geometric:eigenvalue": (lambda a: modes.geometric(a, 3), -TIMES / 4),
     "modes.geometric:count": (lambda a: modes.geometric(-0.5, a), COUNTS),
@@ -380,9 +384,21 @@ def public():
 
 RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
 RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon", "Moments", "Spread", "Sample", "Links"}
+RESULTS |= {"Rule", "State", "Recursion"}
 # What linearize and flows call, with arrays that they have checked; and the maps themselves, for use under JAX.
 INSIDE = {"factors", "integrate", "networks"}
-SOLVERS = {"System", "recursion", "exponential", "chebyshev", "few_terms", "Modes", "Adapted", "Stepper"}
+SOLVERS = {
+    "System",
+    "recursion",
+    "exponential",
+    "chebyshev",
+    "few_terms",
+    "walk",
+    "combine",
+    "Modes",
+    "Adapted",
+    "Stepper",
+}
 # A tree, in which lists are nodes (test_wrap.py); and what is asked with the data's own arrays.
 TREES = {"models.wrap:params", "models.Model.fits:x"}
 

@@ -7,6 +7,7 @@ The ideas, in the order in which data flows through them:
 - ``kernels``: the network's neural tangent kernel, as it is and in the limit of infinite width.
 - ``objectives``: what an agent minimizes, and the one switch on which training and prediction must agree.
 - ``methods``: DGD, ATC and CTA are one update with W in three places, and a method is one of them with its W.
+- ``rules``: more of them: gradient tracking and others without bias, and momentum.
 - ``training``: the real thing, nonlinear, step by step.
 - ``draws``: what is drawn anew in every step, batches and links that carry.
 - ``factors`` and ``linearize``: the network about its common start, in a basis as small as what is asked allows.
@@ -33,17 +34,25 @@ from peerflow.draws import Stochastic  # noqa: E402
 from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
 from peerflow.methods import ATC, CTA, DGD  # noqa: E402
+from peerflow.rules import D2, EXTRA, AugDGM, DIGing, ExactDiffusion, GradientTracking, heavy_ball  # noqa: E402
 from peerflow.training import train  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "ATC",
     "CTA",
+    "D2",
     "DGD",
+    "EXTRA",
+    "AugDGM",
+    "DIGing",
+    "ExactDiffusion",
+    "GradientTracking",
     "Stochastic",
     "chance",
     "data",
     "from_kernel",
+    "heavy_ball",
     "kernels",
     "linearize",
     "mixing",

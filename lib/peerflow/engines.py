@@ -14,18 +14,21 @@ in W, and mapped over them.
 True
 """
 
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
+import scipy.linalg
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from peerflow import _checks
-from peerflow.methods import Method
+from peerflow.methods import Method, State
 
 # Chebyshev coefficients below this, relative to the largest value of the function, are rounding. So many times the
 # square root of t times the spectrum's width are above it; at some more nodes the function is known to rounding.
@@ -61,19 +64,34 @@ class System(NamedTuple):
         """c F_q^T F_q."""
         return self.scale[:, None, None] * self.curvature
 
+    def start(self) -> State:
+        """Return the state from which every agent starts."""
+        return self.method.start(jnp.zeros(self.pull.shape))
+
+    def step(self, state: State, count) -> State:
+        """Return the state after the step of the iteration that follows ``count`` others."""
+        return self.method.step(state, lambda at: self.scale[:, None] * (self._bend(at) + self.pull), count)
+
     def rate(self, z: Float[Array | np.ndarray, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
-        """Return A z."""
-        mixed = self.method.W @ z
-        at = mixed if self.method.rule.mixes_point else z
-        return mixed - z - self._outer((self.curvature @ at[..., None])[..., 0])
+        """Return A z, for a method that has a gradient flow."""
+        return self.method.step(State(z, None), lambda at: self.scale[:, None] * self._bend(at)).theta - z
 
-    def input(self) -> Float[Array | np.ndarray, "agents rank"]:
-        """Return u."""
-        return -self._outer(self.pull)
+    def _bend(self, z):
+        return (self.curvature @ z[..., None])[..., 0]
 
-    def _outer(self, gradient):
-        descent = self.scale[:, None] * gradient
-        return self.method.W @ descent if self.method.rule.mixes_gradient else descent
+    def inputs(self) -> list[Float[Array | np.ndarray, "rows rank"]]:
+        """Return u at each step of W's period."""
+        push, keep = self.scale[:, None] * self.pull, memories(self.method)
+        states = [each.step(each.start(0 * push), lambda _: push, 1) for each in self.method.phases]
+        xp = jnp if self.traced else np
+        return [theta if memory is None else xp.concatenate([theta, keep.T @ memory]) for theta, memory in states]
+
+    def input(self) -> Float[Array | np.ndarray, "rows rank"]:
+        """Return u, in rows as those of A: over one period if W varies."""
+        u, *others = self.inputs()
+        for A, new in zip(phases(self.method, self.psi)[1:] if others else (), others, strict=True):
+            u = u + (A @ u.reshape(-1)).reshape(u.shape) + new
+        return u
 
     def matrix(self) -> Float[Array | np.ndarray, "Qr Qr"]:
         """Return A itself."""
@@ -88,7 +106,8 @@ class System(NamedTuple):
 
         DGD's is symmetric if W is; for ATC and CTA see :mod:`peerflow.modes`.
         """
-        return self.method.symmetric and (not self.method.rule.mixes or self._steepest() < _CLEARLY_DEFINITE)
+        known = self.method.printed and self.method.symmetric
+        return known and (not self.method.rule.mixes or self._steepest() < _CLEARLY_DEFINITE)
 
     def _steepest(self):
         """Return a bound on the largest eigenvalue of c Psi, hardly above it where few directions are steep."""
@@ -97,21 +116,56 @@ class System(NamedTuple):
     def affordable(self) -> float:
         """Return about how many products with A cost as much as the eigenvectors of A."""
         Q, r = self.pull.shape
-        return _SPEED * _DECOMPOSITION * (Q * r) ** 2 / (2 * (r + Q))
+        vectors = 2 if self.method.rule.memory else 1
+        return _SPEED * _DECOMPOSITION * vectors**3 * (Q * r) ** 2 / (2 * (r + Q))
 
 
-def state_matrix(method: Method, psi) -> Float[Array | np.ndarray, "Qr Qr"]:
-    """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi, (agents, r, r)."""
+def state_matrix(method: Method, psi) -> Float[Array | np.ndarray, "n n"]:
+    """Return A of (12a)-(12c) in the reduced basis, from the blocks of c Psi, (agents, r, r).
+
+    I + A takes the agents' deviations one step further, or a period if W varies. If the method remembers, memories
+    stand below, in the coordinates of :func:`memories`.
+    """
+    first, *others = phases(method, psi)
+    if not others:
+        return first
+    one = np.eye(len(first))
+    return reduce(lambda M, A: M + A @ M, others, one + first) - one
+
+
+def phases(method: Method, psi) -> list[Float[Array | np.ndarray, "n n"]]:
+    """Return A at each step of W's period."""
     _checks.instance("method", method, Method)
     psi = _checks.array("psi", psi, (method.agents, "rank", "rank"))
     traced = any(isinstance(each, Tracer) for each in (psi, method.W))
-    xp, W = (jnp, method.W) if traced else (np, method.dense)
-    Q, r = psi.shape[:2]
-    outer = W if method.rule.mixes_gradient else np.eye(Q)
-    inner = W if method.rule.mixes_point else np.eye(Q)
-    blocks = xp.einsum("qp,ij->qipj", W - np.eye(Q), np.eye(r))
-    blocks -= xp.einsum("qs,sij,sp->qipj", outer, psi, inner, optimize=True)
-    return blocks.reshape(Q * r, Q * r)
+    return [_matrix(jnp if traced else np, each, psi) for each in method.phases]
+
+
+def _matrix(xp, method, psi):
+    """Return A for one W: a block for each pair of what is remembered, parameters first."""
+    if not isinstance(method.W, Tracer):
+        method = replace(method, W=method.dense)
+    rule, C, rank = method.rule, method.polynomial(method.rule.point), psi.shape[1]
+    spaces = [np.eye(method.agents), *[memories(method)] * bool(rule.memory)]
+    rows = []
+    for to, weights in zip(spaces, (rule.theta, rule.memory), strict=False):
+        *straight, descent = (to.T @ method.polynomial(each) for each in weights)
+        row = []
+        for of, each in zip(spaces, straight, strict=True):
+            own = each @ (C if of is spaces[0] else of) - (to.T @ of if of is to else 0.0)
+            row.append(xp.einsum("kp,ij->kipj", own, np.eye(rank)))
+        row[0] = row[0] + xp.einsum("ks,sij,sp->kipj", descent, psi, C, optimize=True)
+        rows.append(xp.concatenate([each.reshape(each.shape[0] * rank, each.shape[2] * rank) for each in row], axis=1))
+    return xp.concatenate(rows)
+
+
+def memories(method: Method) -> Float[np.ndarray, "agents k"]:
+    """Return orthonormal coordinates, as columns, of what the agents' memories may be.
+
+    Where a rule conserves their sum, which is zero at first, those that sum to zero are all there are: the iteration
+    would else seem to have an eigenvalue 1 that no start excites.
+    """
+    return scipy.linalg.helmert(method.agents).T if method.rule.conserves else np.eye(method.agents)
 
 
 def recursion(system: System, counts) -> Float[Array | np.ndarray, "count agents rank"]:
@@ -125,32 +179,33 @@ def recursion(system: System, counts) -> Float[Array | np.ndarray, "count agents
     return np.asarray(_some(placed, jnp.asarray(np.diff(order, prepend=0))))[place]
 
 
-def step(system: System, z: Float[Array | np.ndarray, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
-    """Return the state after one step of the iteration."""
-    return z + system.rate(z) + system.input()
-
-
 @partial(jax.jit, static_argnums=1)
 def _every(system, steps):
     """Return all states up to this step; reverse differentiation needs them."""
-    start = jnp.zeros(system.pull.shape)
+    start = system.start()
 
-    def advance(z, _):
-        z = jnp.asarray(step(system, z))
-        return z, z
+    def advance(state, count):
+        state = system.step(state, count)
+        return state, state.theta
 
-    after = jax.lax.scan(advance, start, length=steps)[1]
-    return jnp.concatenate([start[None], after])
+    after = jax.lax.scan(advance, start, jnp.arange(steps))[1]
+    return jnp.concatenate([start.theta[None], after])
 
 
 @jax.jit
 def _some(system, gaps):
-    """Take gaps[0], then gaps[1], ... steps; return where each of them ends."""
+    return walk(system.step, system.start(), gaps, lambda state: state.theta)
 
-    def advance(z, gap):
-        return (jax.lax.fori_loop(0, gap, lambda _, z: step(system, z), z),) * 2
 
-    return jax.lax.scan(advance, jnp.zeros(system.pull.shape), gaps)[1]
+def walk(step: Callable, start: State, gaps, seen: Callable):
+    """Take gaps[0], then gaps[1], ... steps, under a JAX trace; return what is seen where each of them ends."""
+
+    def advance(carry, gap):
+        count, state = carry
+        state = jax.lax.fori_loop(count, count + gap, lambda k, state: step(state, k), state)
+        return (count + gap, state), seen(state)
+
+    return jax.lax.scan(advance, (jnp.zeros((), gaps.dtype), start), gaps)[1]
 
 
 def exponential(system: System, times) -> Float[Array | np.ndarray, "time agents rank"]:

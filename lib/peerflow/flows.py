@@ -127,9 +127,10 @@ class Dynamics:
         Raises
         ------
         ValueError
-            If times or tolerances are out of range, or an integrated flow cannot be followed.
+            If times or tolerances are out of range, an integrated flow cannot be followed, or the method has no flow.
         """
         _checks.double_precision()
+        self.method.flow()
         times = _checks.times("times", times)
         rtol, atol = _checks.positive("rtol", rtol), _checks.positive("atol", atol)
         if self.loss != "mse":
@@ -155,12 +156,16 @@ class Dynamics:
         return Trajectory(self.lin, counts.astype(float), states, self.loss)
 
     def system(self) -> tuple[Float[Array | np.ndarray, "Qr Qr"], Float[Array | np.ndarray, "agents r"]]:
-        """Return A and u of (12a)-(12c) in the reduced basis, u with one row per agent."""
+        """Return A and u of (12a)-(12c) in the reduced basis, u with one row per agent.
+
+        Where W varies they are those of one period. Where agents remember, memories stand below: in coordinates of
+        memories that sum to zero, if the method conserves that, one row less than there are agents.
+        """
         return self._system.matrix(), self._system.input()
 
     @cached_property
     def eigenvalues(self) -> Complex[np.ndarray, "Qr"]:
-        """The eigenvalues of A, (12a)-(12c), on the space that the dynamics live in: agents times rank of them."""
+        """The eigenvalues of A, (12a)-(12c) or :meth:`system`, on the space that the dynamics live in."""
         return np.linalg.eigvals(self._system.matrix()).astype(complex)
 
     def fixed_point(self) -> Trajectory:
@@ -177,7 +182,7 @@ class Dynamics:
                 "no single fixed point: W must connect all agents and the kernel be well conditioned, "
                 "got a state matrix that is singular to rounding"
             )
-        z = np.linalg.solve(A, -u.reshape(-1)).reshape(1, *u.shape)
+        z = np.linalg.solve(A, -u.reshape(-1)).reshape(1, *u.shape)[:, : self.method.agents]
         return Trajectory(self.lin, np.array([np.inf]), z)
 
     @cached_property
@@ -208,7 +213,7 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
     Parameters
     ----------
     method
-        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as ``lin`` has.
+        ``DGD(W)``, ``GradientTracking(W)`` or any other, for as many agents as ``lin`` has.
     lin
         The model about that start, from :func:`peerflow.linearize.linearize`.
     step_size, loss
@@ -222,7 +227,7 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
     """
     _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
-    _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
+    _checks.shape_of("W", method.W.shape[-2:], (lin.agents.size,) * 2)
     loss_function(loss, lin.agents.pooled()[1])
     return Dynamics(method, lin, _checks.positive("step_size", step_size), loss)
 
@@ -260,7 +265,7 @@ def sweep(
     roots = np.linalg.qr(rows, mode="r") / np.sqrt(2 * lin.agents.counts)[:, None, None]
     groups = {}
     for at, method in enumerate(methods):
-        groups.setdefault((method.rule, method.objective), []).append(at)
+        groups.setdefault((method.rule, method.objective, method.W.shape), []).append(at)
     losses = np.empty((len(methods), len(step_sizes), len(order), lin.agents.size))
     for places in groups.values():
         W = jnp.asarray(np.stack([methods[at].dense for at in places]))
@@ -277,11 +282,10 @@ def _swept(unit, W, step_sizes, roots, gaps):
     def one(W, step_size):
         system = unit._replace(method=replace(unit.method, W=W), scale=step_size * unit.scale)
 
-        def advance(z, gap):
-            z = jax.lax.fori_loop(0, gap, lambda _, z: engines.step(system, z), z)
-            errors = (roots[..., :-1] @ z[..., None])[..., 0] + roots[..., -1]
-            return z, jnp.sum(errors**2, axis=-1)
+        def losses(state):
+            errors = (roots[..., :-1] @ state.theta[..., None])[..., 0] + roots[..., -1]
+            return jnp.sum(errors**2, axis=-1)
 
-        return jax.lax.scan(advance, jnp.zeros(unit.pull.shape), gaps)[1]
+        return engines.walk(system.step, system.start(), gaps, losses)
 
     return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(W, step_sizes)

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from peerflow.engines import walk
 from peerflow.linearize import Linearization
-from peerflow.methods import Method
+from peerflow.methods import Method, State
 
 # More or smaller steps would mean a flow far stiffer than one that training could follow.
 _MAX_STEPS, _MIN_STEP = 100_000, 1e-9
@@ -38,20 +39,20 @@ class Nonlinear(NamedTuple):
     y: Float[Array, "agents samples outputs"]
     weights: Float[Array, "agents samples"]
 
-    def update(self, loss_fn, z: Float[Array, "agents rank"]) -> Float[Array | np.ndarray, "agents rank"]:
-        """Take one step of the method."""
+    def step(self, loss_fn, state: State, count) -> State:
+        """Take the step of the method that follows ``count`` others."""
 
         def risk(z, features, f0, y, weights):
             return jnp.sum(weights * loss_fn(f0 + (features @ z).reshape(f0.shape), y))
 
-        def gradient(at):
+        def descent(at):
             return self.gains[:, None] * jax.vmap(jax.grad(risk))(at, *self[2:])
 
-        return self.method.update(z, gradient, 1.0)
+        return self.method.step(state, descent, count)
 
-    def start(self) -> Float[Array, "agents rank"]:
+    def start(self) -> State:
         """Return z = 0."""
-        return jnp.zeros((len(self.features), self.features.shape[-1]))
+        return self.method.start(jnp.zeros((len(self.features), self.features.shape[-1])))
 
 
 def nonlinear(method: Method, lin: Linearization, step_size: float) -> Nonlinear:
@@ -71,7 +72,7 @@ def flow(problem: Nonlinear, loss_fn: Callable, times, *, rtol: float, atol: flo
         If the flow grows beyond all bounds or is too stiff to follow.
     """
     grid = np.union1d(0.0, times)
-    states = np.zeros((len(grid), *problem.start().shape))
+    states = np.zeros((len(grid), *problem.start().theta.shape))
     if len(grid) > 1:
         solved, success, steps = _flow(loss_fn, problem, jnp.asarray(grid), rtol, atol)
         if not success:
@@ -95,12 +96,12 @@ def _flow(loss_fn, problem, grid, rtol, atol):
     import diffrax
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, z, _: problem.update(loss_fn, z) - z),
+        diffrax.ODETerm(lambda t, z, _: problem.step(loss_fn, State(z, None), 0).theta - z),
         diffrax.Dopri8(),
         t0=grid[0],
         t1=grid[-1],
         dt0=None,
-        y0=problem.start(),
+        y0=problem.start().theta,
         saveat=diffrax.SaveAt(ts=grid),
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, dtmin=_MIN_STEP, force_dtmin=False),
         max_steps=_MAX_STEPS,
@@ -111,9 +112,4 @@ def _flow(loss_fn, problem, grid, rtol, atol):
 
 @partial(jax.jit, static_argnums=0)
 def _iteration(loss_fn, problem, gaps):
-    """Take gaps[0], then gaps[1], ... steps from the common start; return where each of them ends."""
-
-    def advance(z, gap):
-        return (jax.lax.fori_loop(0, gap, lambda _, z: problem.update(loss_fn, z), z),) * 2
-
-    return jax.lax.scan(advance, problem.start(), gaps)[1]
+    return walk(partial(problem.step, loss_fn), problem.start(), gaps, lambda state: state.theta)

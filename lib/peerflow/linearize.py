@@ -169,10 +169,10 @@ def linearize(
         to its square. Relative to the largest singular value, the Jacobian is kept to twice the tolerance; below 1e-13
         rounding decides, and below 1e-7 where the Jacobian would take more than half a gigabyte and is not held.
     accuracy, steps, step_size
-        Instead of a tolerance, what it is needed for. For every method and every W, and step sizes up to this one and
-        up to half of :func:`~peerflow.stability.sufficient_limit`, the residuals :math:`f - y` of all agents then are
-        right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps`` steps of the
-        iteration. Directions that hardly move in that time are dropped. (Where agents hold different numbers of
+        Instead of a tolerance, what it is needed for. For DGD, ATC and CTA with every W, and step sizes up to this one
+        and up to half of :func:`~peerflow.stability.sufficient_limit`, the residuals :math:`f - y` of all agents then
+        are right to ``accuracy`` times their norm at the start, in the root mean square over 0 to ``steps`` steps of
+        the iteration. Directions that hardly move in that time are dropped. (Where agents hold different numbers of
         samples, the norm weighs each agent's residuals by its constant c_q.) This is a bound for the worst case;
         residuals that point everywhere are right to far more, and losses likewise.
 

@@ -96,6 +96,8 @@ def flow_equation(method: Method, model: Model, agents: AgentData, theta0, *, st
         If QP is above ``LARGEST``, shapes do not fit each other, step_size is not positive, or anything holds NaN.
     """
     _checks.instance("method", method, Method)
+    if not method.printed:
+        raise ValueError(f"(12a)-(12c) are for DGD, ATC and CTA with one W, got {method.name} with W {method.W.shape}")
     theta0 = np.asarray(starts(model, agents, theta0), dtype=np.float64)
     Q, P = theta0.shape
     _checks.shape_of("W", method.W.shape, (Q, Q))

@@ -12,6 +12,7 @@ How fast disagreement dies is the spectral gap. Graphs come from networkx.
 0.667
 """
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -85,12 +86,68 @@ def doubly_stochastic(W, agents: int | None = None) -> Float[Array | np.ndarray,
     return W
 
 
+def one_or_several(W) -> Any:
+    """Return one W as :func:`doubly_stochastic` does, or several of one size, checked alike and stacked.
+
+    Several are a list of matrices, dense or sparse, or an array (period, agents, agents).
+    """
+    several = isinstance(W, (list, tuple)) and {getattr(each, "ndim", None) for each in W} == {2}
+    if not several and getattr(W, "ndim", 2) != 3:
+        return doubly_stochastic(W)
+    if isinstance(W, Tracer):
+        return W
+    if len(W) == 0:
+        raise ValueError("W must hold at least one matrix, got none")
+    checked = [doubly_stochastic(each, agents=W[0].shape[-1]) for each in W]
+    return np.stack([each.toarray() if isinstance(each, csr_array) else each for each in checked])
+
+
+def combine(weights: tuple[tuple[float, ...], ...], W, vectors) -> Any:
+    """Return the sum of p(W) v over polynomials p, by their coefficients, and as many v, with one row per agent.
+
+    There is one product for each power of W, whatever the number of vectors: what agents send each other.
+    """
+    total = None
+    for terms in _powers(weights):
+        total = None if total is None else W @ total
+        for factor, at in terms:
+            term = vectors[at] if abs(factor) == 1.0 else abs(factor) * vectors[at]
+            if total is not None:
+                total = total + term if factor > 0 else total - term
+                continue
+            total = term if factor > 0 else -term
+    return 0 * vectors[0] if total is None else total
+
+
+@cache
+def _powers(weights):
+    """Return the factors other than zero of each power, the highest first, with their places among the weights."""
+    highest = max(map(len, weights))
+    return [[(p[power], at) for at, p in enumerate(weights) if p[power:] and p[power]]
+            for power in reversed(range(highest))]  # fmt: skip
+
+
 def _sparse(W, size) -> Any:
     """Return a sparse W of any format by rows and in float64, after checking its shape and its numbers."""
     _checks.shape_of("W", W.shape, (size, size))
     W = csr_array(W)
     entries = _checks.array("W", W.data).astype(np.float64)
     return csr_array((entries, W.indices, W.indptr), W.shape)
+
+
+def every(tau: int, W) -> Float[np.ndarray, "tau agents agents"]:
+    """Return matrices by which agents average at every tau-th step only, and keep to themselves at the others.
+
+    ``ATC(every(tau, W))`` is local gradient descent with tau steps a round, and federated averaging if W averages all.
+
+    Raises
+    ------
+    ValueError
+        If tau is below 1, or W is not doubly stochastic.
+    """
+    tau, W = _checks.count("tau", tau), doubly_stochastic(W)
+    W = W.toarray() if isinstance(W, csr_array) else W
+    return np.stack([*[np.eye(len(W))] * (tau - 1), W])
 
 
 def is_symmetric(W) -> bool:

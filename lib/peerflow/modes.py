@@ -8,13 +8,15 @@ square root. Both the flow and the iteration are then sums over real modes, each
 (1.0, 1.5)
 """
 
-from functools import cache
+import math
+from dataclasses import replace
+from functools import cache, reduce
 
 import numpy as np
 import scipy.linalg
 
 from peerflow import _checks
-from peerflow.engines import System, may_overflow
+from peerflow.engines import System, may_overflow, memories, phases
 
 # Below this smallest eigenvalue of I - c Psi its inverse square root would cost more than three digits.
 _DEFINITE = 1e-6
@@ -28,7 +30,7 @@ _LAST = 1e14
 def solution(system: System) -> "Modes | Adapted | Stepper":
     """Return what solves this system: ``.at(times)`` for the flow, ``.after(counts)`` for the iteration."""
     method, psi, push = system.method, system.psi, system.scale[:, None] * system.pull
-    if method.symmetric:
+    if method.printed and method.symmetric:
         if not method.rule.mixes:
             return Modes(system.matrix(), system.input(), np.eye(method.agents))
         weights, modes = np.linalg.eigh(method.dense)
@@ -38,7 +40,9 @@ def solution(system: System) -> "Modes | Adapted | Stepper":
         eigenvalues, vectors = np.linalg.eigh(np.eye(psi.shape[1]) - psi)
         if eigenvalues.min(initial=1.0) > _DEFINITE:
             return _congruent(method, push, eigenvalues, vectors)
-    return Stepper(system.matrix(), system.input())
+    first = replace(method, W=method.phases[0].dense).polynomial(method.rule.memory0) @ push
+    memory0 = memories(method).T @ first if method.rule.memory else ()
+    return Stepper(phases(method, psi), system.inputs(), push.shape, memory0)
 
 
 def phi_1(x):
@@ -164,35 +168,44 @@ class Adapted:
 class Stepper:
     """The solution for any state matrix: exact propagators over the gaps between times, multiplied in order.
 
-    The augmented matrix [[A, u], [0, 0]] carries the constant input along, so nothing is inverted. Late times count as
-    the last one at which rounding has not grown, late counts as the last of the same parity.
+    The augmented matrix [[A, u], [0, 0]] carries the constant input along, so nothing is inverted. Where W varies there
+    is one for each step of its period, and where agents remember, ``memory0`` stands below parameters of this shape.
+    Late times count as the last one at which rounding has not grown, late counts as the last of the same parity.
     """
 
-    def __init__(self, A, u):
-        self.shape = u.shape
-        self.augmented = np.zeros((u.size + 1, u.size + 1))
-        self.augmented[:-1, :-1] = A
-        self.augmented[:-1, -1] = u.reshape(-1)
-        self.last = 2 * int(_LAST / max(2.0, 2 * np.linalg.norm(A, 2)))
+    def __init__(self, A, u, shape=None, memory0=()):
+        self.shape = np.shape(u) if shape is None else shape
+        A = np.reshape(A, (-1, *np.shape(A)[-2:]))
+        self.augmented = np.zeros((len(A), *np.add(A.shape[1:], 1)))
+        self.augmented[:, :-1, :-1] = A
+        self.augmented[:, :-1, -1] = np.reshape(u, (len(A), -1))
+        self.start = np.concatenate([np.zeros(math.prod(self.shape)), np.ravel(memory0), [1.0]])
+        self.steps = np.eye(len(self.start)) + self.augmented
+        self.period = reduce(lambda M, step: step @ M, self.steps)
+        norm = np.linalg.norm(self.period[:-1, :-1] - np.eye(len(self.start) - 1), 2) if self.start.size > 1 else 0.0
+        self.last = 2 * int(_LAST / max(2.0, 2 * norm))
 
     def at(self, times):
-        exponential = cache(lambda gap: scipy.linalg.expm(gap * self.augmented))
+        exponential = cache(lambda gap: scipy.linalg.expm(gap * self.augmented[0]))
         # A grid's gaps differ in the last digit; twelve digits keep one propagator for all of them.
         return self._walk(np.minimum(times, self.last), lambda gap: exponential(float(f"{gap:.12g}")))
 
     def after(self, counts):
-        step = np.eye(len(self.augmented)) + self.augmented
-        power = cache(lambda gap: np.linalg.matrix_power(step, gap))
-        late = self.last + (counts - self.last) % 2
-        return self._walk(np.minimum(counts, late), lambda gap: power(int(gap)))
+        power = cache(lambda gap: np.linalg.matrix_power(self.period, gap))
+        whole, rest = np.divmod(counts, len(self.steps))
+        late = self.last + (whole - self.last) % 2
+        return self._walk(np.minimum(whole, late), lambda gap: power(int(gap)), rest)
 
     @may_overflow
-    def _walk(self, times, propagator):
+    def _walk(self, times, propagator, rest=0):
+        """Return the parameters at these times, or so many periods and the rest after them."""
         order, place = np.unique(times, return_inverse=True)
-        state = np.zeros(len(self.augmented))
-        state[-1] = 1.0
-        states = []
+        state, states = self.start, []
         for gap in np.diff(order, prepend=0):
             state = propagator(gap) @ state
-            states.append(state[:-1].reshape(self.shape))
-        return np.array(states).reshape(len(states), *self.shape)[place]
+            states.append(state)
+        states = np.array(states).reshape(len(states), -1)[place]
+        for k, step in enumerate(self.steps[:-1]):
+            on = np.greater(rest, k)
+            states[on] = states[on] @ step.T
+        return states[:, : math.prod(self.shape)].reshape(-1, *self.shape)

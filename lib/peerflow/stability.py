@@ -22,6 +22,7 @@ For two agents that swap parameters, ATC's flow with :math:`c\Psi = 3I` is unsta
 [1.0, -3.0]
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -40,6 +41,8 @@ from peerflow.methods import Method
 _ROUNDING = 1e-10
 # A search multiplies the step by the factor, from NEAR to FAR times the step where s = 1, and finds it this closely.
 _FACTOR, _NEAR, _FAR, _FOUND = 1.05, 1e-8, 1e3, 1e-6
+# For rules of which nothing is known it begins later, and takes longer strides: their spectra cost eight times as much.
+_FACTOR_ANY, _NEAR_ANY = 1.2, 1e-4
 # It leaves out directions with singular values below this, relative to the largest: they move at rates of rounding.
 _MOVING = 1e-7
 _TIMES = {"discrete": False, "continuous": True}
@@ -64,13 +67,17 @@ def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete
     5 % may be missed, and none up to s = 1000 counts as none, but for the flow with symmetric W. Where
     :func:`sufficient_limit` is zero it starts at s = 1e-8, and a limit below that counts as zero.
 
+    Where W varies, and for any other rule, nothing but the search is left; for the rule it starts at s = 1e-4, with
+    steps each at most 20 % above the last. The spectrum is that of a period of the iteration on the space that no start
+    leaves: where the sum of the agents' memories is conserved, on those that sum to zero.
+
     Eigenvalues of W within 1e-10 of 1, 0 or -1 count as that, and growth of 1e-10 a step as none. Links so weak that
     W has further eigenvalues close to 1, at a distance g, cost digits where W is indefinite: about 1e-15/g, relative.
 
     Parameters
     ----------
     method
-        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as ``lin`` has.
+        ``DGD(W)``, ``GradientTracking(W)`` or any other, for as many agents as ``lin`` has.
     lin
         The model about the common start.
     time
@@ -79,14 +86,13 @@ def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete
     Raises
     ------
     ValueError
-        If the method is for another number of agents, or a name is unknown.
+        If the method is for another number of agents, a name is unknown, or the method has no flow.
     """
-    scale, psi = _arguments(method, lin)
-    continuous = _checks.choice("time", time, _TIMES)
+    scale, psi, continuous = _arguments(method, lin, time)
     if lin.rank == 0 or np.isinf(stable := _sufficient(method, psi, continuous)):
         return np.inf
     crossing, far = np.inf, _FAR / _largest(psi)
-    if method.symmetric:
+    if method.printed and method.symmetric:
         roots = _roots(lin, scale)
         crossing = max(stable, _real_crossing(method, roots, 1.0 if continuous else -1.0))
         if not method.rule.mixes or _smallest(method.dense) >= 0:
@@ -101,7 +107,8 @@ def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete
             far = max(far, -_FAR / lowest)
     moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
     growth = partial(_growth, method, psi[:, :moving, :moving], continuous)
-    return float(min(crossing, _first_crossing(growth, stable, _NEAR / _largest(psi), far)))
+    near, factor = (_NEAR, _FACTOR) if method.rule.printed else (_NEAR_ANY, _FACTOR_ANY)
+    return float(min(crossing, _first_crossing(growth, stable, near / _largest(psi), far, factor)))
 
 
 def sufficient_limit(method: Method, lin: Linearization, *, time: str = "discrete") -> float:
@@ -128,12 +135,14 @@ def sufficient_limit(method: Method, lin: Linearization, *, time: str = "discret
     :math:`\omega = 0` without the mode :math:`\lambda = 1`). With :math:`\beta = -\lambda_{\min}(W)` the real part of h
     is at least :math:`-\beta/(1+\beta)`, so that needs :math:`1 \le s\beta/(1+\beta)`.
 
-    For symmetric W the bound is the limit itself when all :math:`\Psi_q` agree.
+    For symmetric W the bound is the limit itself when all :math:`\Psi_q` agree. Where W varies it is the least of all,
+    as a product's norm is at most one if its factors' are.
 
-    Arguments as in :func:`step_size_limit`.
+    Arguments and errors as in :func:`step_size_limit`; for other rules nothing is known, which is a ``ValueError``.
     """
-    _, psi = _arguments(method, lin)
-    continuous = _checks.choice("time", time, _TIMES)
+    _, psi, continuous = _arguments(method, lin, time)
+    if not method.rule.printed:
+        raise ValueError(f"sufficient limits are known for DGD, ATC and CTA, got {method.name}: use step_size_limit")
     return np.inf if lin.rank == 0 else float(_sufficient(method, psi, continuous))
 
 
@@ -144,18 +153,21 @@ def spectral_abscissa(method: Method, lin: Linearization, *, step_size: float) -
     makes it zero at most.
     """
     spectrum = predict(method, lin, step_size=step_size).eigenvalues
-    proven = step_size <= sufficient_limit(method, lin, time="continuous")
+    method.flow()
+    proven = method.rule.printed and step_size <= sufficient_limit(method, lin, time="continuous")
     return float(np.real(spectrum).max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
 
 
 def spectral_radius(method: Method, lin: Linearization, *, step_size: float) -> float:
     """Return the largest modulus of I + A's eigenvalues: what the iteration's slowest mode is multiplied by.
 
-    Zero where nothing moves. Up to :func:`sufficient_limit` rounding makes it one at most.
+    Zero where nothing moves. Up to :func:`sufficient_limit` rounding makes it one at most. Where W varies it is the
+    mean over a period: the root of what a period multiplies by.
     """
     spectrum = predict(method, lin, step_size=step_size).eigenvalues
-    proven = step_size <= sufficient_limit(method, lin)
-    return float(np.abs(1 + spectrum).max(initial=0.0).clip(max=1.0 if proven else np.inf))
+    proven = method.rule.printed and step_size <= sufficient_limit(method, lin)
+    radius = np.abs(1 + spectrum).max(initial=0.0) ** (1 / len(method.phases))
+    return float(radius.clip(max=1.0 if proven else np.inf))
 
 
 def numerical_abscissa(method: Method, lin: Linearization, *, step_size: float) -> float:
@@ -165,6 +177,8 @@ def numerical_abscissa(method: Method, lin: Linearization, *, step_size: float) 
     it is negative for certain: for DGD, and up to s = 2 for ATC and CTA, where :math:`\|I + A\| \le 1`.
     """
     A, _ = predict(method, lin, step_size=step_size).system()
+    if not method.printed:
+        raise ValueError(f"the numerical abscissa is of the flows of DGD, ATC and CTA, got {method.name}")
     proven = not method.rule.mixes or step_size <= sufficient_limit(method, lin)
     largest = np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf)
     return float(largest.clip(max=0.0 if proven else np.inf))
@@ -175,12 +189,14 @@ def final_disagreement(method: Method, gradients, *, step_size: float) -> Float[
 
     With :math:`g^\star` the gradients that the agents follow at the optimum of (2), where they sum to zero, DGD and CTA
     end at :math:`-\eta\,(I - W)^+ g^\star` and ATC at :math:`-\eta\,(I - W)^+ W g^\star`: averaging the gradients
-    helps. If one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased.
+    helps. If one vector of parameters is optimal for every agent, then :math:`g^\star = 0` and none is biased. With the
+    matrices of :attr:`peerflow.methods.Rule.recursion` it is :math:`-\eta\,(I - P_1 + P_0)^+ (A - A_0) g^\star` for any
+    rule, and zero for one without bias.
 
     Parameters
     ----------
     method
-        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, with a W that connects the agents; for objective ``"global"`` the
+        ``DGD(W)``, ``ATC(W)`` or any other, with one W that connects the agents; for objective ``"global"`` the
         gradients are divided by Q here.
     gradients
         :math:`g^\star`: each agent's local gradient at the optimum, (agents, params), times ``AgentData.gains`` where
@@ -189,28 +205,32 @@ def final_disagreement(method: Method, gradients, *, step_size: float) -> Float[
     Raises
     ------
     ValueError
-        If gradients do not fit or do not sum to zero, or W leaves agents unconnected.
+        If gradients do not fit or do not sum to zero, or W varies or leaves agents unconnected.
     """
     _checks.instance("method", method, Method)
+    _checks.shape_of("W", method.W.shape, ("agents", "agents"))
     gradients = _checks.array("gradients", gradients, (method.agents, "params"))
-    laplacian = np.eye(method.agents) - method.dense
+    P1, P0, A, A0 = method.rule.recursion
+    method = replace(method, W=method.dense)
+    laplacian, pushed = method.polynomial(1 - P1 + P0), method.polynomial(A - A0) @ gradients
     if np.linalg.matrix_rank(laplacian) < method.agents - 1:
         raise ValueError("W must connect all agents: others do not end at one optimum")
     total, size = np.abs(gradients.sum(axis=0)).max(initial=0.0), np.abs(gradients).max(initial=0.0)
     if total > 1e-6 * method.agents * size:
         raise ValueError(f"gradients must sum to zero, as at the optimum of (2), got a sum of {total:.2g}")
     step = _checks.positive("step_size", step_size) * method.gain
-    pushed = method.W @ gradients if method.rule.mixes_gradient else gradients
     return -step * np.linalg.pinv(laplacian) @ pushed
 
 
-def _arguments(method, lin):
-    """Check; return what each agent's curvature is multiplied by at step size one, and the blocks of Psi so scaled."""
+def _arguments(method, lin, time):
+    """Check; return each agent's c at step size one, the blocks of Psi times that, and if time is continuous."""
     _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
-    _checks.shape_of("W", method.W.shape, (lin.agents.size,) * 2)
+    _checks.shape_of("W", method.W.shape[-2:], (lin.agents.size,) * 2)
+    if continuous := _checks.choice("time", time, _TIMES):
+        method.flow()
     scale = method.gain * lin.agents.gains / lin.agents.counts
-    return scale, scale[:, None, None] * lin.curvature
+    return scale, scale[:, None, None] * lin.curvature, continuous
 
 
 def _largest(psi):
@@ -218,7 +238,11 @@ def _largest(psi):
 
 
 def _sufficient(method, psi, continuous):
-    """Return the sufficient bound on the step size."""
+    """Return the sufficient bound on the step size, or zero if none is known."""
+    if method.varies:
+        return min(_sufficient(each, psi, continuous) for each in method.phases)
+    if not method.rule.printed:
+        return 0.0
     W, symmetric = method.dense, method.symmetric
     if method.rule.mixes:
         s = 2.0
@@ -286,13 +310,13 @@ def _growth(method, psi, continuous, c):
     return growth - _ROUNDING * max(1.0, c * _largest(psi))
 
 
-def _first_crossing(growth, stable, near, far):
+def _first_crossing(growth, stable, near, far, factor=_FACTOR):
     """Return the first c up to ``far`` where growth becomes positive, or inf; it is not below ``stable``."""
     low = stable if stable > 0 else near
     if growth(low) > 0:
         return stable
     while low < far:
-        high = min(_FACTOR * low, far)
+        high = min(factor * low, far)
         if growth(high) > 0:
             return scipy.optimize.brentq(growth, low, high, xtol=_FOUND * low)
         low = high

@@ -1,4 +1,4 @@
-r"""The real, nonlinear training of all agents, by (4), (5) or (6): what the predictions are held against.
+r"""The real, nonlinear training of all agents, by (4)-(6) or another update: what the predictions are held against.
 
 All agents step together inside one compiled scan, and take their gradients one after the other: what one agent's needs
 stays in the processor's cache. The loss of agent q is its local objective at its own parameters,
@@ -79,7 +79,7 @@ def train(
     Parameters
     ----------
     method
-        ``DGD(W)``, ``ATC(W)`` or ``CTA(W)``, for as many agents as there are data.
+        ``DGD(W)``, ``GradientTracking(W)`` or any other, for as many agents as there are data.
     theta0
         The common start (params,), or one row per agent (agents, params). Its dtype is the run's.
     step_size, steps
@@ -100,7 +100,7 @@ def train(
     """
     method = _checks.instance("method", method, Method)
     theta = starts(model, agents, theta0)
-    _checks.shape_of("W", method.W.shape, (agents.size,) * 2)
+    _checks.shape_of("W", method.W.shape[-2:], (agents.size,) * 2)
     method = method.placed(theta.dtype)
     steps = _checks.count("steps", steps, minimum=0)
     eta = jnp.asarray(_checks.positive("step_size", step_size), theta.dtype)
@@ -108,18 +108,18 @@ def train(
     data = tuple(jnp.asarray(each, theta.dtype) for each in agents.padded)
     gains = jnp.asarray(method.gain * agents.gains, theta.dtype)
 
-    losses, params = [], []
+    state, losses, params = method.start(theta), [], []
     with _bar(progress, steps, method.name) as advance:
         for start in range(0, steps, _STEPS_A_SCAN):
             length = min(_STEPS_A_SCAN, steps - start)
-            theta, (some_losses, some_params) = _scan(
-                model, loss_fn, length, not final_only, method, data, gains, theta, eta
+            state, (some_losses, some_params) = _scan(
+                model, loss_fn, length, not final_only, method, data, gains, state, start, eta
             )
             losses.append(np.asarray(some_losses))
             params.append(None if final_only else np.asarray(some_params))
             advance(length)
-    losses.append(_local_risks(model, loss_fn, theta, *data)[None])
-    kept = np.asarray(theta) if final_only else np.concatenate([*params, theta[None]])
+    losses.append(_local_risks(model, loss_fn, state.theta, *data)[None])
+    kept = np.asarray(state.theta) if final_only else np.concatenate([*params, state.theta[None]])
     return Run(np.concatenate(losses), kept, model, agents, loss)
 
 
@@ -161,8 +161,8 @@ def _risks(model, loss_fn, thetas, x, y, weights):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _scan(model, loss_fn, length, keep, method, data, gains, theta, step_size):
-    """Take ``length`` steps; return the last parameters, and all losses and (if kept) parameters before each step.
+def _scan(model, loss_fn, length, keep, method, data, gains, state, start, step_size):
+    """Take ``length`` steps after ``start`` others; return the state, and losses and (if kept) parameters before each.
 
     Before, not after: where the gradient is taken at the agents' own parameters, the loss comes with it.
     """
@@ -172,13 +172,16 @@ def _scan(model, loss_fn, length, keep, method, data, gains, theta, step_size):
         # The compiler would else copy the layers' gradients to their places among all agents' entry by entry.
         return loss, jax.lax.optimization_barrier(gradient)
 
-    def step(theta, _):
-        if method.rule.mixes_point:
-            losses = _local_risks(model, loss_fn, theta, *data)
-            new = method.update(theta, lambda at: gains[:, None] * jax.lax.map(slopes, (at, *data))[1], step_size)
+    def step(state, count):
+        if method.rule.point != (1.0,):
+            losses, gradients = _local_risks(model, loss_fn, state.theta, *data), None
         else:
-            losses, gradients = jax.lax.map(slopes, (theta, *data))
-            new = method.update(theta, lambda _: gains[:, None] * gradients, step_size)
-        return new, (losses, theta if keep else None)
+            losses, gradients = jax.lax.map(slopes, (state.theta, *data))
 
-    return jax.lax.scan(step, theta, length=length)
+        def descent(at):
+            followed = jax.lax.map(slopes, (at, *data))[1] if gradients is None else gradients
+            return step_size * (gains[:, None] * followed)
+
+        return method.step(state, descent, count), (losses, state.theta if keep else None)
+
+    return jax.lax.scan(step, state, start + jnp.arange(length))
