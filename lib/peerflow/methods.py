@@ -127,7 +127,7 @@ class Rule:
         r"""P_1, P_0, A and A_0: trace and determinant of [[a, b], [d, e]] are the first two."""
         C, ((a, *b, c), memory) = Polynomial(np.array(self.point)), self.polynomials
         b, (d, e, f) = b[0] if b else 0 * w, memory or (0 * w,) * 3
-        return Recursion(*(each.trim(1e-15) for each in (a * C + e, (a * e - b * d) * C, -c, b * f - e * c)))
+        return Recursion(*(each.trim(1e-15) for each in (a * C + e, (a * e - b * d) * C, 0 - c, b * f - e * c)))
 
     @property
     def mixes_gradient(self) -> bool:

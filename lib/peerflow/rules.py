@@ -2,13 +2,15 @@ r"""More rules than the paper's: gradient tracking and its kin, which have no bi
 
 Each is the update of :mod:`peerflow.methods` with a memory. Written as its authors do, with :math:`V = (I + W)/2`:
 
-- gradient tracking [1]_, [2]_: :math:`X' = W(X - \eta Y)`, where Y follows the mean of all gradients,
+- gradient tracking (Qu and Li, 2018): :math:`X' = W(X - \eta Y)`, where Y follows the mean of all gradients,
   :math:`Y' = WY + g(X') - g(X)` from :math:`Y = g(X)`;
-- DIGing [3]_: the same Y, and :math:`X' = WX - \eta Y`;
-- Aug-DGM [4]_: :math:`X' = W(X - \eta Y)` and :math:`Y' = W(Y + g(X') - g(X))`;
-- exact diffusion [5]_: :math:`U' = X - \eta g(X)`, :math:`X' = V(U' + X - U)` from :math:`U = X`;
-- D^2 [6]_: the same with W in place of V;
-- EXTRA [7]_: :math:`X'' = (I + W)X' - VX - \eta(g(X') - g(X))` from :math:`X' = WX - \eta g(X)`.
+- DIGing (Nedić, Olshevsky and Shi, 2017): the same Y, and :math:`X' = WX - \eta Y`;
+- Aug-DGM (Xu, Zhu, Soh and Xie, 2015): :math:`X' = W(X - \eta Y)` and :math:`Y' = W(Y + g(X') - g(X))`;
+- exact diffusion (Yuan, Ying, Zhao and Sayed, 2019): :math:`U' = X - \eta g(X)`, :math:`X' = V(U' + X - U)`
+  from :math:`U = X`;
+- D^2 (Tang, Lian, Yan, Zhang and Liu, 2018): the same with W in place of V;
+- EXTRA (Shi, Ling, Wu and Yin, 2015): :math:`X'' = (I + W)X' - VX - \eta(g(X') - g(X))`
+  from :math:`X' = WX - \eta g(X)`.
 
 The memory is :math:`\eta(Y - g)` for the first three, before the gradient of the step is in it, :math:`U - X` for the
 next two and :math:`\sum (V - W) X` over the steps so far for the last. It sums to zero over the agents throughout.
@@ -16,26 +18,13 @@ next two and :math:`\sum (V - W) X` over the steps so far for the last. It sums 
 What a step costs is what an agent sends: two vectors for the first three, one for the others, as for DGD, ATC and CTA.
 
 >>> for rule in (GradientTracking, DIGing, AugDGM, ExactDiffusion, D2, EXTRA):
-...     print(rule.name, *(each.coef.tolist() for each in rule.recursion[:3]))
+...     print(rule.name, *((each.coef + 0.0).tolist() for each in rule.recursion[:3]))
 GradientTracking [0.0, 2.0] [0.0, 0.0, 1.0] [0.0, 1.0]
 DIGing [0.0, 2.0] [0.0, 0.0, 1.0] [1.0]
 AugDGM [0.0, 2.0] [0.0, 0.0, 1.0] [0.0, 0.0, 1.0]
 ExactDiffusion [1.0, 1.0] [0.5, 0.5] [0.5, 0.5]
 D2 [0.0, 2.0] [0.0, 1.0] [0.0, 1.0]
 EXTRA [1.0, 1.0] [0.5, 0.5] [1.0]
-
-References
-----------
-.. [1] P. Di Lorenzo, G. Scutari, NEXT: in-network nonconvex optimization, 2016.
-.. [2] G. Qu, N. Li, Harnessing smoothness to accelerate distributed optimization, 2018.
-.. [3] A. Nedic, A. Olshevsky, W. Shi, Achieving geometric convergence for distributed optimization over time-varying
-   graphs, 2017.
-.. [4] J. Xu, S. Zhu, Y. C. Soh, L. Xie, Augmented distributed gradient methods for multi-agent optimization under
-   uncoordinated constant stepsizes, 2015.
-.. [5] K. Yuan, B. Ying, X. Zhao, A. H. Sayed, Exact diffusion for distributed optimization and learning, 2019.
-.. [6] H. Tang, X. Lian, M. Yan, C. Zhang, J. Liu, D^2: decentralized training over decentralized data, 2018.
-.. [7] W. Shi, Q. Ling, G. Wu, W. Yin, EXTRA: an exact first-order algorithm for decentralized consensus optimization,
-   2015.
 """
 
 from peerflow import _checks
