@@ -204,7 +204,7 @@ class Stepper:
         for gap in np.diff(order, prepend=0):
             state = propagator(gap) @ state
             states.append(state)
-        states = np.array(states).reshape(len(states), -1)[place]
+        states = np.array(states).reshape(len(states), len(self.start))[place]
         for k, step in enumerate(self.steps[:-1]):
             on = np.greater(rest, k)
             states[on] = states[on] @ step.T
