@@ -1,5 +1,7 @@
 """For pytest from anywhere in this repository."""
 
+import os
+
 import pytest
 from jaxtyping import install_import_hook
 
@@ -17,6 +19,9 @@ def pytest_configure(config):
     The cells of a notebook share a kernel, and the tests of a module what they compile and what their fixtures make:
     dealt out one by one, every worker would do that again.
     """
-    # The slowest notebooks come first, see book/conftest.py.
     if getattr(config.option, "dist", "no") != "no":
+        # The slowest notebooks come first, see book/conftest.py.
         config.option.dist, config.option.loadscopereorder = "loadfile", False
+        # Workers whose linear algebra has as many threads as there are cores wait for each other.
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
