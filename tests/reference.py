@@ -22,28 +22,25 @@ def affine(theta, x, *, outputs):
 
 
 def network(theta, x, *, sizes, activation, w_std, b_std):
-    """Return (1) with its scales, sample by sample and neuron by neuron; theta may be complex."""
+    """Return (1) with its scales, neuron by neuron; theta may be complex."""
     act = {
         "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
         "tanh": np.tanh,
         "relu": lambda z: z * (z.real > 0),
         "erf": scipy.special.erf,
     }[activation]
-    outputs = []
-    for sample in x:
-        values, at = list(sample), 0
-        for layer in range(len(sizes) - 1):
-            n_in, n_out = sizes[layer], sizes[layer + 1]
-            biases = theta[at + n_in * n_out : at + n_in * n_out + n_out]
-            sums = []
-            for neuron in range(n_out):
-                weights = theta[at + neuron * n_in : at + (neuron + 1) * n_in]
-                products = sum(weight * value for weight, value in zip(weights, values, strict=True))
-                sums.append(w_std / np.sqrt(n_in) * products + b_std * biases[neuron])
-            values = sums if layer == len(sizes) - 2 else [act(z) for z in sums]
-            at += n_in * n_out + n_out
-        outputs.append(values)
-    return np.array(outputs)
+    values, at = list(x.T), 0
+    for layer in range(len(sizes) - 1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        biases = theta[at + n_in * n_out : at + n_in * n_out + n_out]
+        sums = []
+        for neuron in range(n_out):
+            weights = theta[at + neuron * n_in : at + (neuron + 1) * n_in]
+            products = sum(weight * value for weight, value in zip(weights, values, strict=True))
+            sums.append(w_std / np.sqrt(n_in) * products + b_std * biases[neuron])
+        values = sums if layer == len(sizes) - 2 else [act(z) for z in sums]
+        at += n_in * n_out + n_out
+    return np.stack(values, axis=1)
 
 
 def jacobian(f, theta):

@@ -73,11 +73,12 @@ def test_predictions(lin, rule, sparse, dense, late):
         assert_close(got.global_losses, expected.global_losses)
 
 
+def smooth(f, y):
+    return ((1 + (f - y) ** 2) ** 0.5 - 1).sum(axis=-1)
+
+
 @both
 def test_predictions_of_another_loss(lin, rule, sparse, dense):
-    def smooth(f, y):
-        return ((1 + (f - y) ** 2) ** 0.5 - 1).sum(axis=-1)
-
     one, other = (predict(rule(W), lin, step_size=0.3, loss=smooth) for W in (sparse, dense))
     # Sums in another order are other choices of steps for the flow, each right to 1e-8.
     for solve, tolerance in (("at", 1e-8), ("after", 1e-12)):

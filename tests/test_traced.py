@@ -120,7 +120,7 @@ def test_a_batch_of_methods(rule, kind):
 
 @kinds
 def test_derivatives_of_a_batch_on_the_cycle_are_finite(rule, kind):
-    gradient = jax.grad(lambda W, step_size: number(predicted(rule, W, step_size, kind)), argnums=(0, 1))
+    gradient = jax.jit(jax.grad(lambda W, step_size: number(predicted(rule, W, step_size, kind)), argnums=(0, 1)))
     in_w, in_step = jax.jit(jax.vmap(gradient, (None, 0)))(jnp.asarray(CYCLE), STEP * np.array([0.2, 1.0]))
     assert in_w.shape == (2, AGENTS, AGENTS) and np.isfinite(in_w).all() and np.isfinite(in_step).all()
     for got_w, got_step, step in zip(in_w, in_step, STEP * np.array([0.2, 1.0]), strict=True):

@@ -1,5 +1,8 @@
 """What `linearize` drops for an accuracy, against the whole recursion in plain numpy."""
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
 import pytest
 import reference
@@ -15,15 +18,14 @@ MATRICES = {"cycle": CYCLE, "star": STAR, "swapping": SWAPPING, "ring": RING}
 UNEQUAL = (1, 9, 4, 6)
 
 
+@cache
 def small(seed, counts=(5,) * AGENTS, weigh="agents"):
     """Return a network and data whose kernel has small and large eigenvalues."""
     rng = np.random.default_rng(seed)
     problem = network(widths=(12,))
     x = [rng.normal(size=(count, 2)) * scale for count, scale in zip(counts, (0.1, 2.0, 1.0, 0.5), strict=True)]
     agents = AgentData(x, [rng.normal(size=(len(one), 1)) for one in x], weigh=weigh)
-    object.__setattr__(problem, "agents", agents)
-    object.__setattr__(problem, "theta0", rng.normal(size=problem.model.size))
-    return problem
+    return replace(problem, agents=agents, theta0=rng.normal(size=problem.model.size), seen={})
 
 
 def residuals(method, jacobians, residuals0, gains, steps):
@@ -92,7 +94,7 @@ def test_the_bound_is_not_for_nothing(rule):
     lin = linearize(problem.model, agents, problem.theta0, step_size=step_size, **options)
     direction = np.linalg.svd(J)[0][:, lin.rank]
     y = np.split((f0[:, 0] - direction)[:, None], AGENTS)
-    object.__setattr__(problem, "agents", AgentData(agents.x, y))
+    problem = replace(problem, agents=AgentData(agents.x, y))
     lin = linearize(problem.model, problem.agents, problem.theta0, step_size=step_size, **options)
     expected = exact(method, problem, step_size, 50)
     away = root_mean_square(reduced(method, lin, step_size, 50) - expected) / np.linalg.norm(expected[0])
