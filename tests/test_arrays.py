@@ -115,6 +115,7 @@ CALLS = {
     "mixing.doubly_stochastic:W": (lambda a: dense(mixing.doubly_stochastic(a)), W),
     "mixing.is_symmetric:W": (mixing.is_symmetric, W),
     "mixing.spectral_gap:W": (mixing.spectral_gap, W),
+    "mixing.effective_neighbours:W": (lambda a: mixing.effective_neighbours(a, decay=0.5), W),
     "mixing.disagreement:params": (mixing.disagreement, EACH),
     "mixing.max_norm_synchronization:theta": (
         lambda a: mixing.max_norm_synchronization(a, peerflow.mixing.nx.cycle_graph(Q)).params, EACH,

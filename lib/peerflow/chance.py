@@ -30,7 +30,7 @@ have no bias and a standard error: :func:`peerflow.trials.sampled`.
 True
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -42,7 +42,10 @@ from peerflow.draws import Links, Stochastic
 from peerflow.engines import may_overflow
 from peerflow.flows import Trajectory, predict
 from peerflow.linearize import Expansion, Linearization
+from peerflow.methods import Method
 
+# A spectral radius is found to this much of itself, in at most so many directions.
+_FOUND, _DIRECTIONS = 1e-13, 300
 # More numbers than this, a gigabyte, are never held.
 _HELD = 2**27
 
@@ -143,6 +146,77 @@ def expected(stochastic: Stochastic, lin: Linearization, *, step_size: float, co
         )
     covariances = _followed(_walk(stochastic, lin, dynamics.step_size), np.diff(order, prepend=0))
     return Moments(mean, covariances[place])
+
+
+def isotropic_rate(method: Method, *, step_size: float, zeta: float) -> float:
+    r"""Return by what part each step shrinks the agents' expected squared distance from the optimum, in the end.
+
+    Every agent follows :math:`dd^\top x` in every step, with a direction d drawn afresh, all directions alike:
+    :math:`\mathbb E\, dd^\top = I` and :math:`\mathbb E\, \|d\|^2 dd^\top = \zeta I`; the optimum is zero. These are
+    the random quadratics of Vogels, Hendrikx and Jaggi (2023), with :math:`\zeta = N + 2` for N Gaussian entries. The
+    inner products :math:`C_{qs} = \mathbb E\, x_q^\top x_s` follow
+
+    .. math:: \text{adapt:}\quad C' = (1 - \eta)^2 C + \eta^2 (\zeta - 1)\, \mathrm{diag}(C), \qquad
+        \text{combine:}\quad C' = W C W^\top ,
+
+    and the rate is one minus the spectral radius of that map: negative where the agents diverge. Where W varies it is
+    the mean over a period.
+
+    Parameters
+    ----------
+    method
+        One that remembers nothing, like ``ATC(W)``.
+    zeta
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If the method remembers, or a number is out of range.
+    """
+    _checks.instance("method", method, Method)
+    if method.rule.memory:
+        raise ValueError(f"method must be one that remembers nothing, got {method.name}")
+    eta, zeta = _checks.positive("step_size", step_size) * method.gain, _checks.positive("zeta", zeta)
+    if zeta < 1:
+        raise ValueError(f"zeta must be at least 1, got {zeta}")
+    stages = []
+    for each in method.phases:
+        each = replace(each, W=each.dense)
+        keep, descend = (each.polynomial(weights) for weights in each.rule.theta)
+        stages.append((keep + eta * descend, eta * descend, each.polynomial(each.rule.point)))
+
+    def period(flat):
+        C = flat.reshape(len(one), -1)
+        for mean, descend, point in stages:
+            at = point @ C @ point.T
+            C = mean @ at @ mean.T + (zeta - 1) * (descend * at.diagonal()) @ descend.T
+        return C.reshape(-1)
+
+    one = np.eye(method.agents)
+    return float(1 - _positive_radius(period, one.reshape(-1)) ** (1 / len(stages)))
+
+
+def _positive_radius(product, start) -> float:
+    """Return the spectral radius of a map that keeps matrices positive semidefinite, by Arnoldi from within them.
+
+    Such a map has an eigenvalue at its radius, which the identity excites.
+    """
+    most = min(len(start), _DIRECTIONS)
+    basis, hessenberg = [start / np.linalg.norm(start)], np.zeros((most + 1, most))
+    for k in range(most):
+        new, Q = product(basis[k]), np.array(basis)
+        for _ in range(2):
+            along = Q @ new
+            hessenberg[: k + 1, k] += along
+            new = new - along @ Q
+        hessenberg[k + 1, k] = left = np.linalg.norm(new)
+        values, vectors = np.linalg.eig(hessenberg[: k + 1, : k + 1])
+        largest = np.abs(values).argmax()
+        if left * np.abs(vectors[-1, largest]) <= _FOUND * np.abs(values[largest]):
+            break
+        basis.append(new / left)
+    return np.abs(values[largest])
 
 
 @may_overflow

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
@@ -171,6 +172,45 @@ def spectral_gap(W) -> float:
         return 1.0
     modulus = np.sort(np.abs(np.linalg.eigvals(W)))
     return float(1 - modulus[-2])
+
+
+def effective_neighbours(W, *, decay: float) -> float:
+    r"""Return among how many agents W averages noise, as Vogels, Hendrikx and Jaggi (2023) count them.
+
+    Every agent adds noise of its own to what it holds, and all average: :math:`x \leftarrow W(\sqrt\gamma\,x + n)` with
+    decay :math:`\gamma` and standard normal n. Alone an agent would end with the variance
+    :math:`1/(1 - \gamma)`. The number is that over the agents' mean variance: 1 where nobody averages, Q where all
+    average with all. For symmetric W with eigenvalues :math:`\lambda_i` it is
+    :math:`1 / \bigl((1 - \gamma)\, \frac1Q \sum_i \lambda_i^2 / (1 - \gamma\lambda_i^2)\bigr)`. A small decay counts
+    who is heard at once, one close to 1 who is heard in the end.
+
+    Parameters
+    ----------
+    W
+        Doubly stochastic; or several, taken in turn.
+    decay
+        From 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        If W is not doubly stochastic, or decay is out of range.
+    """
+    decay = _checks.nonnegative("decay", decay)
+    if decay >= 1:
+        raise ValueError(f"decay must be below 1, got {decay}")
+    W = one_or_several(W)
+    W = W.toarray() if isinstance(W, csr_array) else W
+    period = W if W.ndim == 3 else W[None]
+    one = np.eye(W.shape[-1])
+    through, added, variance = one, 0 * one, 0.0
+    for each in period:
+        through, added = each @ through, each @ (decay * added + one) @ each.T
+    covariance = scipy.linalg.solve_discrete_lyapunov(decay ** (len(period) / 2) * through, added)
+    for each in period:
+        covariance = each @ (decay * covariance + one) @ each.T
+        variance += np.trace(covariance) / (len(one) * len(period))
+    return float(1 / ((1 - decay) * variance))
 
 
 def disagreement(params) -> float | Float[np.ndarray, "*batch"]:
