@@ -1,4 +1,4 @@
-"""What each agent knows: half moons, MNIST's zeros and ones, scikit-learn's digits, and their partition over agents.
+"""What each agent knows: half moons, images of digits, random least squares, and a pool's partition over agents.
 
 In the paper every agent holds the same number of samples, D. Here agent q may hold a number of its own, D_q; no two
 agents share a sample.
@@ -211,6 +211,79 @@ def digits(*, agents: int, samples: int | Collection[int], seed: int = 0) -> Age
 
     pool: Any = load_digits()
     return partition(pool.images / 16, np.eye(10)[pool.target], agents=agents, samples=samples, seed=seed)
+
+
+def random_quadratics(
+    *, agents: int, dimension: int, heterogeneity: float, distance: float, convexity: float, seed: int = 0
+) -> AgentData:
+    r"""Return the random least squares of Vogels et al. (2021): agent q has as many samples as inputs, and no bias.
+
+    The singular values of each agent's x, (dimension, dimension), are evenly spaced from ``convexity`` to 1. Their
+    agents follow :math:`x_q^\top(x_q\theta - y_q)`, without dividing by the samples: their learning rate times
+    ``dimension`` is our step size. Drawn as their code draws it, by PyTorch's generator with this seed, so that their
+    problems are these, to rounding.
+
+    Parameters
+    ----------
+    agents
+        At least 2.
+    heterogeneity
+        The mean squared norm of the agents' gradients at the optimum of all, to 1e-5, which is what their search by
+        halves leaves.
+    distance
+        Of that optimum from zero.
+    """
+    agents, dimension = _checks.count("agents", agents, minimum=2), _checks.count("dimension", dimension)
+    heterogeneity, distance = (
+        _checks.nonnegative("heterogeneity", heterogeneity),
+        _checks.positive("distance", distance),
+    )
+    convexity, state = _checks.positive("convexity", convexity), np.random.RandomState(_checks.seed(seed))
+    if convexity >= 1:
+        raise ValueError(f"convexity must be below 1, got {convexity}")
+    left, _, right = np.linalg.svd(_torch_normal(state, agents, dimension, dimension))
+    x = (left * np.linspace(convexity, 1, dimension)) @ right
+    y = x @ _torch_normal(state, agents, dimension, 1)
+    y -= x @ np.linalg.lstsq(x.reshape(-1, dimension), y.reshape(-1, 1))[0]
+    y *= _halved(np.mean(np.sum((x.transpose(0, 2, 1) @ y) ** 2, axis=1)), heterogeneity)
+    optimum = _torch_normal(state, dimension, 1)
+    return AgentData(x, y + x @ (optimum * distance / np.linalg.norm(optimum)))
+
+
+def _halved(unit, target) -> float:
+    """Return the first scale that doubling and halving finds with scale^2 * unit within 1e-5 of the target."""
+    scale, tried, low, high = 1.0, 0.0, 0.0, np.inf
+    while abs(tried**2 * unit - target) > 1e-5 and scale != tried:
+        tried = scale
+        low, high = (max(low, scale), high) if scale**2 * unit < target else (low, min(high, scale))
+        scale = 2 * scale if np.isinf(high) else (low + high) / 2
+    return tried
+
+
+def _torch_normal(state, *shape) -> np.ndarray:
+    """Return what PyTorch's ``randn`` gives in double precision on a CPU; its generator is numpy's old one.
+
+    Pairs for Box and Muller's transform lie eight apart, or are neighbours where fewer than 16 numbers are asked for.
+    The last 16 are drawn anew where 16 does not divide the number.
+    """
+    size = int(np.prod(shape))
+    if size < 16:
+        normal = _box_muller(_uniform(state, size + size % 2).reshape(-1, 2, 1)[:, ::-1])
+    else:
+        normal = _box_muller(_uniform(state, size)[: size // 16 * 16].reshape(-1, 2, 8))
+        if size % 16:
+            normal = np.concatenate([normal[: size - 16], _box_muller(_uniform(state, 16).reshape(-1, 2, 8))])
+    return normal[:size].reshape(shape)
+
+
+def _uniform(state, size):
+    words = state.randint(2**32, size=(size, 2), dtype=np.uint64)
+    return (words[:, 0] << np.uint64(32) | words[:, 1]) % np.uint64(2**53) * 2.0**-53
+
+
+def _box_muller(pairs):
+    radius, angle = np.sqrt(-2 * np.log1p(-pairs[:, 0])), 2 * np.pi * pairs[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)
 
 
 def _read_mnist(path) -> tuple[np.ndarray, np.ndarray]:
