@@ -13,7 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # All that outputs come from, beside the notebook: the library, what is installed, how it is run and compared.
-_SOURCES = ("lib/peerflow/**/*", "book/data/*", "requirements.lock", "tools/notebooks.py", "tools/harness/*.py", "tools/kernels/*/*")
+_SOURCES = (
+    *("lib/peerflow/**/*", "book/data/*", "requirements.lock"),
+    *("tools/notebooks.py", "tools/harness/*.py", "tools/kernels/*/*"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
