@@ -1,19 +1,23 @@
 """The book's Sphinx extension, on a small book that holds one of each thing, and on that book with faults planted."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from fontTools.ttLib import TTFont
+from PIL import Image
 
 EXTENSION = Path(__file__).parent.parent / "book" / "_ext"
 sys.path.insert(0, str(EXTENSION))
 
-from peerbook import address, chapters  # noqa: E402
+from peerbook import address, chapters, icons, pictures  # noqa: E402
 
 CONF = """
 project = "small"
@@ -29,6 +33,7 @@ bibtex_default_style = "author-year"
 nb_execution_mode = "off"
 nb_render_markdown_format = "gfm"
 numfig = True
+templates_path = ["TEMPLATES"]
 ogp_social_cards = {"enable": False}
 html_theme_options = {"repository_url": "ADDRESS", "repository_branch": "main"}
 """
@@ -113,7 +118,9 @@ def build(folder, *, index=INDEX, notebook=None, bibliography=BIBLIOGRAPHY, url=
     """Build the small book; returns what Sphinx said and the folder of pages."""
     source = folder / "source"
     (source / "book").mkdir(parents=True)
-    (source / "conf.py").write_text(CONF.replace("ADDRESS", url))
+    (source / "conf.py").write_text(
+        CONF.replace("ADDRESS", url).replace("TEMPLATES", str(EXTENSION.parent / "_templates"))
+    )
     (source / "book/index.md").write_text(index)
     (source / "book/api.md").write_text("# API\n\n```{eval-rst}\n.. automodule:: smallmodule\n```\n")
     (source / "smallmodule.py").write_text('"""The update of (4)."""\n')
@@ -342,3 +349,58 @@ def test_a_fault_is_said_once(message, said_of_faults):
 
 def test_nothing_is_said_but_the_faults(said_of_faults):
     assert len(said_of_faults) == len(FAULTS) + 1
+
+
+def test_every_icon_of_a_page_is_in_a_font(published):
+    """Of the pages with an address, since the buttons of GitHub are among their icons."""
+    static = published / "_static"
+    sheet = (static / icons.SHEET).read_text()
+    rules = {
+        name: int(code.removeprefix("\\"), 16)
+        for names, code in icons.RULE.findall(sheet)
+        for name in icons.used([names])
+    }
+    fonts = {path.stem: TTFont(path).getBestCmap() for path in (static / icons.FONTS).iterdir()}
+    solid, brands = fonts["fa-solid-900"], fonts["fa-brands-400"]
+    shown = {tuple(tag["class"]) for page in published.rglob("*.html") for tag in read(page).select("[class*=fa-]")}
+    # Of the classes of an icon one is its name, the others are sizes and styles.
+    names = {next(one for one in classes if one in rules) for classes in shown}
+    assert {"fa-bars", "fa-moon", "fa-magnifying-glass", "fa-github"} <= names
+    assert {name for name in names if rules[name] not in {**solid, **brands}} == set()
+    # Those that the style sheet shows itself, of a note for instance, it writes as they are.
+    assert 0xF05A in solid and len(solid) < 200
+    assert not list(static.rglob("fontawesome.js")) and not list(static.rglob("*.woff2"))
+
+
+def test_the_theme_shows_icons_by_its_fonts(published):
+    sheet = (published / "_static" / icons.SHEET).read_text()
+    assert set(re.findall(r"webfonts/([\w-]+\.woff)\) format", sheet)) == {
+        path.name for path in (published / "_static" / icons.FONTS).iterdir()
+    }
+    assert "fontawesome.js" not in (published / "book/index.html").read_text()
+
+
+def test_a_style_sheet_keeps_the_icons_that_are_used():
+    rules = '.fa-a:before,.fa-b:before{content:"\\f001"}.fa-c:before{content:"\\f002"}.fa-spin{x:y}'
+    assert icons.cut_sheet(rules, {"fa-b"}) == rules.replace('.fa-c:before{content:"\\f002"}', "")
+    face = '@font-face{src:url(../v/fa-x.woff2) format("woff2"),url(../v/fa-x.ttf) format("truetype")}'
+    assert icons.cut_sheet(face, set()) == (
+        '@font-face{src:url(../vendor/fontawesome/webfonts/fa-x.woff) format("woff")}'
+    )
+    assert icons.characters(['a{content:"\\f05a"}', "\uf0f3"]) >= {0xF05A, 0xF0F3}
+
+
+def test_a_picture_becomes_light_and_looks_the_same(pages, tmp_path, rng):
+    assert [path.suffix for path in (pages / "_images").iterdir()] == [".webp"]
+    few = Image.fromarray(rng.integers(0, 2, (40, 50, 3), dtype=np.uint8) * 255)
+    many = Image.linear_gradient("L").convert("RGB").rotate(30)
+    clear = Image.merge("RGBA", [*few.split(), few.getchannel(0)])
+    for picture, close in ((few, 0), (many, 4), (clear, 0)):
+        picture.save(tmp_path / "one.png")
+        pictures.convert(tmp_path / "one.png", tmp_path / "one.webp")
+        found = Image.open(tmp_path / "one.webp")
+        assert found.mode == picture.mode and found.size == picture.size
+        shown, stored = (np.asarray(one).astype(int) for one in (found, picture))
+        # Where nothing shines, no colour is seen.
+        apart = np.abs(shown - stored) if picture.mode == "RGB" else np.abs(shown - stored)[stored[..., 3] > 0]
+        assert apart.max() <= close

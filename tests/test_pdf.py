@@ -16,7 +16,7 @@ import pdf  # noqa: E402
 CONFIG = "title: A small book\nauthor: Its authors\nlogo: book/_static/logo.svg\n"
 TOC = "root: book/index\nparts:\n  - caption: A part\n    chapters:\n      - file: book/one\n"
 PAGE = """<html><head><link rel="stylesheet" href="../_static/print.css?v=1">
-<script src="../_static/mathjax.js"></script>{head}</head>
+{head}</head>
 <body><nav>menu</nav><article>{body}</article></body></html>"""
 INDEX = '<h1>Start</h1><p>To <a href="one.html#place">a place</a>, <a href="../genindex.html">the index</a>.</p>'
 SOLUTION = '<div class="admonition toggle-hidden"><p class="admonition-title">Solution</p><p>answer</p></div>'
@@ -36,10 +36,11 @@ def book(tmp_path, monkeypatch):
     shutil.copy(ROOT / "book/_static/print.css", tmp_path / "html/_static")
     shutil.copy(ROOT / "book/_static/logo.svg", tmp_path / "html/_static")
     (tmp_path / "html/_static/mathjax.js").write_text("MathJax = {startup: {promise: Promise.resolve()}}")
+    mathjax = '<script src="../_static/mathjax.js"></script>'  # the first page has no formulas
     canonical = '<link rel="canonical" href="https://example.org/book/index.html">'
     (tmp_path / "html/index.html").write_text("")
     (tmp_path / "html/book/index.html").write_text(PAGE.format(head=canonical, body=INDEX))
-    (tmp_path / "html/book/one.html").write_text(PAGE.format(head="", body=ONE))
+    (tmp_path / "html/book/one.html").write_text(PAGE.format(head=mathjax, body=ONE))
     monkeypatch.setattr(pdf, "ROOT", tmp_path)
     return tmp_path
 

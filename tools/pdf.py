@@ -78,15 +78,18 @@ def _resource(folder, page, path):
     return "file://" + posixpath.normpath(posixpath.join(str(folder), posixpath.dirname(page), path.split("?")[0]))
 
 
-def head(folder, page):
-    """What the pages load and need on paper too: their styles and MathJax."""
-    soup = BeautifulSoup((folder / f"{page}.html").read_text(), "html.parser")
-    kept = soup.select("head link[rel~=stylesheet]")
-    kept += [s for s in soup.select("head script") if "mathjax" in str(s.get("src")) or "window.MathJax" in s.text]
-    for tag in kept:
-        for attribute in {"src", "href"} & set(tag.attrs):
-            tag[attribute] = _resource(folder, page, tag[attribute])
-    return "\n".join(map(str, kept))
+def head(folder, pages):
+    """What the pages load and need on paper too, each once: their styles and MathJax."""
+    kept = {}
+    for page in pages:
+        soup = BeautifulSoup((folder / f"{page}.html").read_text().partition("</head>")[0], "html.parser")
+        tags = soup.select("link[rel~=stylesheet]")
+        tags += [s for s in soup.select("script") if "mathjax" in str(s.get("src")) or "window.MathJax" in s.text]
+        for tag in tags:
+            for attribute in {"src", "href"} & set(tag.attrs):
+                tag[attribute] = _resource(folder, page, tag[attribute])
+            kept[str(tag)] = None
+    return "\n".join(kept)
 
 
 def title_page(folder, root):
@@ -130,7 +133,7 @@ def compose(folder):
     title = html.escape(config()["title"])
     return (
         f'<!DOCTYPE html><html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">'
-        f'<title>{title}</title>{head(folder, pages[0])}</head><body class="printed">{body}</body></html>'
+        f'<title>{title}</title>{head(folder, pages)}</head><body class="printed">{body}</body></html>'
     )
 
 

@@ -1,4 +1,4 @@
-// What only the browser knows: which boxes scroll, and what a button opens.
+// What only the browser knows: which boxes scroll, what a button opens, and whether MathJax is needed after all.
 
 // A box that scrolls takes the focus, so that the arrow keys reach what lies outside; no other formula does.
 function markScrolling() {
@@ -21,6 +21,24 @@ function nameToggles() {
   for (const button of document.querySelectorAll("button.toggle-button")) {
     button.setAttribute("aria-label", button.parentElement.textContent.trim());
   }
+}
+
+// On a page without formulas there may be some in a definition that opens. MathJax then replaces what stands here.
+if (window.MathJax && !document.querySelector("script[src*='/mathjax/']")) {
+  let loaded;
+  window.MathJax.typesetPromise = async (nodes) => {
+    if (!nodes.some((node) => node.querySelector(".math"))) return;
+    loaded ??= new Promise((done, failed) => {
+      const script = document.createElement("script");
+      script.src = `${document.documentElement.dataset.content_root}_static/mathjax/startup.js`;
+      script.onload = done;
+      script.onerror = failed;
+      document.head.append(script);
+    });
+    await loaded;
+    await window.MathJax.startup.promise;
+    await window.MathJax.typesetPromise(nodes);
+  };
 }
 
 window.addEventListener("load", async () => {
