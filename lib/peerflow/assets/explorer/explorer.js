@@ -169,12 +169,12 @@ class Panel {
     const { times } = this.prediction;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const from = this.place === times.length - 1 ? 0 : this.place;
-    const start = performance.now() - (PLAYED * from) / (times.length - 1);
+    const start = performance.now() - (PLAYED * times[from]) / times.at(-1);
     this.play.textContent = "Pause";
     const go = (now) => {
       let share = Math.min(1, (now - start) / PLAYED);
       if (still) share = Math.floor(share * JUMPS) / JUMPS;
-      this.place = Math.round(share * (times.length - 1));
+      this.place = placeOf(times, share * times.at(-1));
       this.mark();
       if (share < 1) this.playing = requestAnimationFrame(go);
       else this.stop();

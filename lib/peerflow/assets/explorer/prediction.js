@@ -3,8 +3,8 @@ import { components, metropolisHastings } from "./graphs.js";
 import { bind, flow, iterate } from "./solver.js";
 import { eigenvalues, stability } from "./spectrum.js";
 
-// So many times are drawn at most.
-const DRAWN = 400;
+// So many steps are drawn at most. The flow is smooth: after the first steps it needs fewer times.
+const [DRAWN, EARLY, SMOOTH] = [400, 20, 50];
 // Eigenvalues this near to the limit count as on it.
 const ROUNDING = 1e-9;
 
@@ -12,18 +12,24 @@ export function predicted(problem, settings) {
   const { edges, algorithm, objective, step_size: stepSize, time, horizon } = settings;
   const W = settings.mixing ?? metropolisHastings(problem.agents, edges);
   const system = bind(problem, W, { algorithm, objective, stepSize });
-  const stride = Math.ceil(horizon / DRAWN);
-  const times = [];
-  for (let at = 0; at < horizon; at += stride) times.push(at);
-  times.push(horizon);
+  const times = timesOf(time, horizon);
   const states = (time === "flow" ? flow : iterate)(system, times);
   return { W, system, times, states, parts: components(problem.agents, edges) };
 }
 
+function timesOf(time, horizon) {
+  const stride = Math.ceil(horizon / (time === "flow" ? SMOOTH : DRAWN));
+  const dense = time === "flow" ? EARLY : 0;
+  const times = [];
+  for (let at = 0; at < horizon; at += at < dense ? 1 : stride) times.push(at);
+  return [...times, horizon];
+}
+
 // The place of the time that is drawn nearest to this one.
 export function placeOf(times, position) {
-  const stride = times.length > 2 ? times[1] - times[0] : 1;
-  return Math.min(times.length - 1, position >= times.at(-1) ? times.length - 1 : Math.round(position / stride));
+  const after = times.findIndex((time) => time >= position);
+  if (after < 1) return after < 0 ? times.length - 1 : 0;
+  return position - times[after - 1] < times[after] - position ? after - 1 : after;
 }
 
 export function spectra({ W, system }, time) {

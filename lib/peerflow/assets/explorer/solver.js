@@ -10,18 +10,19 @@
 export const ALGORITHMS = ["DGD", "ATC", "CTA"];
 
 // Weights below this, relative to the largest, are left out of a mean over Poisson's distribution.
-const NEGLIGIBLE = 1e-17;
+const NEGLIGIBLE = 1e-14;
 // So many of its distributions are kept.
 const KEPT = 2000;
 
 // A problem from what peerflow.explorer.pack wrote: agent after agent the rows of H's upper triangle, p, loss and gain.
-export function unpack({ agents, rank, precision, data }) {
+export function unpack({ agents, rank, precision, steepest, data }) {
   const text = atob(data);
   const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
   const numbers = precision === 64 ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
   const problem = {
     agents,
     rank,
+    steepest,
     curvature: new Float64Array(agents * rank * rank),
     pull: new Float64Array(agents * rank),
     start: new Float64Array(agents),
@@ -45,6 +46,7 @@ export function bind(problem, W, { algorithm, objective, stepSize }) {
   const scale = stepSize / (objective === "global" ? problem.agents : 1);
   return {
     ...problem,
+    scale,
     W: Float64Array.from(W.flat()),
     constants: problem.gains.map((gain) => scale * gain),
     mixesGradient: algorithm === "ATC",
@@ -64,48 +66,68 @@ function mix({ agents, rank, W }, z, out) {
   }
 }
 
-// Every agent's H_q z_q, into out. Four sums at a time, or each addition would wait for the last.
+// Every agent's H_q z_q, into out: four rows at a time share what is read of z. No array is made in here; it would take
+// longer than the sums.
 function bend({ agents, rank, curvature }, z, out) {
   const even = rank - (rank % 4);
-  for (let q = 0, at = 0; q < agents; q++) {
+  for (let q = 0; q < agents; q++) {
     const own = q * rank;
-    for (let i = 0; i < rank; i++, at += rank) {
-      let [a, b, c, d, j] = [0, 0, 0, 0, 0];
-      for (; j < even; j += 4) {
-        a += curvature[at + j] * z[own + j];
-        b += curvature[at + j + 1] * z[own + j + 1];
-        c += curvature[at + j + 2] * z[own + j + 2];
-        d += curvature[at + j + 3] * z[own + j + 3];
+    for (let i = 0; i < even; i += 4) {
+      const first = (own + i) * rank;
+      let a = 0;
+      let b = 0;
+      let c = 0;
+      let d = 0;
+      for (let j = 0, at = first; j < rank; j++, at++) {
+        const value = z[own + j];
+        a += curvature[at] * value;
+        b += curvature[at + rank] * value;
+        c += curvature[at + 2 * rank] * value;
+        d += curvature[at + 3 * rank] * value;
       }
-      for (; j < rank; j++) a += curvature[at + j] * z[own + j];
-      out[own + i] = a + b + (c + d);
+      out[own + i] = a;
+      out[own + i + 1] = b;
+      out[own + i + 2] = c;
+      out[own + i + 3] = d;
+    }
+    for (let i = even; i < rank; i++) {
+      let sum = 0;
+      for (let j = 0; j < rank; j++) sum += curvature[(own + i) * rank + j] * z[own + j];
+      out[own + i] = sum;
     }
   }
 }
 
-// A function that writes into out what one step makes of z; of a deviation, if it is not driven by the pull.
+// A function that writes into out what one step makes of z; of a deviation, if it is not driven by the pull. Unless the
+// gradient is taken at a mixed point, `step.bent` then holds every H_q z_q.
 export function stepper(system, driven = true) {
   const { rank, constants, pull } = system;
   const mixed = new Float64Array(pull.length);
   const gradient = new Float64Array(pull.length);
   const spread = new Float64Array(pull.length);
-  return (z, out) => {
+  const bent = new Float64Array(pull.length);
+  const step = (z, out) => {
     mix(system, z, mixed);
-    bend(system, system.mixesPoint ? mixed : z, gradient);
+    bend(system, system.mixesPoint ? mixed : z, bent);
     for (let i = 0; i < gradient.length; i++) {
-      gradient[i] = constants[(i / rank) | 0] * (gradient[i] + (driven ? pull[i] : 0));
+      gradient[i] = constants[(i / rank) | 0] * (bent[i] + (driven ? pull[i] : 0));
     }
     if (system.mixesGradient) mix(system, gradient, spread);
     const descent = system.mixesGradient ? spread : gradient;
     for (let i = 0; i < out.length; i++) out[i] = mixed[i] - descent[i];
   };
+  return Object.assign(step, { bent });
+}
+
+function bentBy(system, z) {
+  const bent = new Float64Array(z.length);
+  bend(system, z, bent);
+  return bent;
 }
 
 // Every agent's own loss, its distance from the agents' mean, and the root mean square of these distances.
-export function measure(system, z) {
+export function measure(system, z, bent = bentBy(system, z)) {
   const { agents, rank, pull, start } = system;
-  const bent = new Float64Array(z.length);
-  bend(system, z, bent);
   const losses = new Float64Array(agents);
   const distances = new Float64Array(agents);
   for (let q = 0; q < agents; q++) {
@@ -113,9 +135,12 @@ export function measure(system, z) {
     for (let i = q * rank; i < (q + 1) * rank; i++) losses[q] += z[i] * (pull[i] + bent[i] / 2);
   }
   for (let i = 0; i < rank; i++) {
-    let mean = 0;
-    for (let q = 0; q < agents; q++) mean += z[q * rank + i] / agents;
-    for (let q = 0; q < agents; q++) distances[q] += (z[q * rank + i] - mean) ** 2;
+    let sum = 0;
+    for (let q = 0; q < agents; q++) sum += z[q * rank + i];
+    for (let q = 0; q < agents; q++) {
+      const away = z[q * rank + i] - sum / agents;
+      distances[q] += away * away;
+    }
   }
   const disagreement = Math.sqrt(distances.reduce((sum, square) => sum + square, 0) / agents);
   return { losses, distances: distances.map(Math.sqrt), disagreement };
@@ -126,14 +151,14 @@ export function iterate(system, counts) {
   const step = stepper(system);
   let z = new Float64Array(system.pull.length);
   let next = new Float64Array(z.length);
-  let taken = 0;
-  return counts.map((count) => {
-    for (; taken < count; taken++) {
-      step(z, next);
-      [z, next] = [next, z];
-    }
-    return measure(system, z);
-  });
+  const found = [];
+  for (let taken = 0; found.length < counts.length; taken++) {
+    step(z, next);
+    const bent = system.mixesPoint ? undefined : step.bent;
+    while (counts[found.length] === taken) found.push(measure(system, z, bent));
+    [z, next] = [next, z];
+  }
+  return found;
 }
 
 // What `measure` says of the flow at each of these times, which increase.
@@ -148,7 +173,8 @@ export function flow(system, times) {
   const last = Math.max(0, ...windows.map(({ first, weights }) => first + weights.length - 1));
   const size = system.pull.length;
   // The latest states: as many as the widest window has.
-  const kept = Array.from({ length: Math.max(4, ...windows.map(({ weights }) => weights.length)) }, () => new Float64Array(size));
+  const widest = Math.max(4, ...windows.map(({ weights }) => weights.length));
+  const kept = Array.from({ length: widest }, () => new Float64Array(size));
   const step = stepper(system);
   const next = new Float64Array(size);
   const found = [];
@@ -167,26 +193,29 @@ export function flow(system, times) {
 // The states of a window times their weights, four at a time.
 function mean({ first, weights }, kept, size) {
   const state = new Float64Array(size);
-  const at = (k) => [kept[(first + Math.min(k, weights.length - 1)) % kept.length], weights[k] ?? 0];
+  const at = (k) => kept[(first + Math.min(k, weights.length - 1)) % kept.length];
+  const weight = (k) => weights[k] ?? 0;
   for (let k = 0; k < weights.length; k += 4) {
-    const [[a, u], [b, v], [c, w], [d, x]] = [at(k), at(k + 1), at(k + 2), at(k + 3)];
+    const a = at(k);
+    const b = at(k + 1);
+    const c = at(k + 2);
+    const d = at(k + 3);
+    const u = weight(k);
+    const v = weight(k + 1);
+    const w = weight(k + 2);
+    const x = weight(k + 3);
     for (let i = 0; i < size; i++) state[i] += u * a[i] + v * b[i] + w * c[i] + x * d[i];
   }
   return state;
 }
 
 // Parts of a step small enough that none overshoots: W = aI + (1 - a)V with a its smallest diagonal entry and V of norm
-// one, and no curvature times its constant exceeds its Frobenius norm.
-function subdivision({ agents, rank, W, curvature, constants }) {
-  let steepest = 0;
+// one, and no curvature times its gain exceeds the steepest.
+function subdivision({ agents, W, scale, steepest }) {
   let least = 1;
-  for (let q = 0; q < agents; q++) {
-    const block = curvature.subarray(q * rank * rank, (q + 1) * rank * rank);
-    steepest = Math.max(steepest, constants[q] * Math.sqrt(block.reduce((sum, entry) => sum + entry * entry, 0)));
-    least = Math.min(least, W[q * agents + q]);
-  }
+  for (let q = 0; q < agents; q++) least = Math.min(least, W[q * agents + q]);
   // In quarters, so that the same distributions serve again while a reader moves the step size.
-  return Math.max(4, Math.ceil(4 * (1 - least + steepest / 2))) / 4;
+  return Math.max(4, Math.ceil(4 * (1 - least + (scale * steepest) / 2))) / 4;
 }
 
 const known = new Map();
