@@ -113,7 +113,8 @@ def test_steps_to_one_in_a_million(row):
     lin = expanded(10, convexity=0.5, **setting)
     # Their gradient is not divided by the 10 rows.
     dynamics = predict(RULES[row["method"]](graph(row["graph"], row["agents"])), lin, step_size=10 * row["used"])
-    counts = RECORDED[row["steps"] >= RECORDED]
+    # Few lengths, so that it compiles a few times.
+    counts = RECORDED[min(most for most in (250, 2500, 10**4) if most >= row["steps"]) >= RECORDED]
     seen = errors(lin, dynamics.after(counts).params)
     if row["until"] == "error":
         reached = seen < 1e-6
@@ -121,7 +122,7 @@ def test_steps_to_one_in_a_million(row):
         last = np.stack([seen[:-2], seen[1:-1], seen[2:]])
         flat = np.abs(last - last.mean(0)).max(0) < 1e-8
         reached = np.concatenate([[False, False], flat & (last.mean(0) < 1e-6)])
-    assert counts[-1] == row["steps"] and counts[reached].tolist() == [row["steps"]]
+    assert counts[reached][0] == row["steps"]
 
 
 @each_row("weights")
