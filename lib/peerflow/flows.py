@@ -130,7 +130,7 @@ class Dynamics:
             If times or tolerances are out of range, an integrated flow cannot be followed, or the method has no flow.
         """
         _checks.double_precision()
-        self.method.flow()
+        self.method.check_flow()
         times = _checks.times("times", times)
         rtol, atol = _checks.positive("rtol", rtol), _checks.positive("atol", atol)
         if self.loss != "mse":

@@ -236,7 +236,7 @@ class Method:
         """W as a dense array."""
         return self.W if isinstance(self.W, np.ndarray) else self.W.toarray()
 
-    def flow(self) -> None:
+    def check_flow(self) -> None:
         """Refuse a method that discretizes no gradient flow: it remembers, or W varies."""
         if self.rule.memory or self.varies:
             why = "remembers more than its parameters" if self.rule.memory else "has another W at other steps"

@@ -152,8 +152,9 @@ def spectral_abscissa(method: Method, lin: Linearization, *, step_size: float) -
     Minus infinity where nothing moves: the model has no gradient on the data. Up to :func:`sufficient_limit` rounding
     makes it zero at most.
     """
-    spectrum = predict(method, lin, step_size=step_size).eigenvalues
-    method.flow()
+    dynamics = predict(method, lin, step_size=step_size)
+    method.check_flow()
+    spectrum = dynamics.eigenvalues
     proven = method.rule.printed and step_size <= sufficient_limit(method, lin, time="continuous")
     return float(np.real(spectrum).max(initial=-np.inf).clip(max=0.0 if proven else np.inf))
 
@@ -176,9 +177,10 @@ def numerical_abscissa(method: Method, lin: Linearization, *, step_size: float) 
     A bound on the growth of deviations in norm at every time, not only in the end. Rounding makes it zero at most where
     it is negative for certain: for DGD, and up to s = 2 for ATC and CTA, where :math:`\|I + A\| \le 1`.
     """
-    A, _ = predict(method, lin, step_size=step_size).system()
+    dynamics = predict(method, lin, step_size=step_size)
     if not method.printed:
         raise ValueError(f"the numerical abscissa is of the flows of DGD, ATC and CTA, got {method.name}")
+    A, _ = dynamics.system()
     proven = not method.rule.mixes or step_size <= sufficient_limit(method, lin)
     largest = np.linalg.eigvalsh((A + A.T) / 2).max(initial=-np.inf)
     return float(largest.clip(max=0.0 if proven else np.inf))
@@ -228,7 +230,7 @@ def _arguments(method, lin, time):
     _checks.instance("lin", lin, Linearization)
     _checks.shape_of("W", method.W.shape[-2:], (lin.agents.size,) * 2)
     if continuous := _checks.choice("time", time, _TIMES):
-        method.flow()
+        method.check_flow()
     scale = method.gain * lin.agents.gains / lin.agents.counts
     return scale, scale[:, None, None] * lin.curvature, continuous
 
