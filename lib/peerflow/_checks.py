@@ -101,6 +101,13 @@ def nonnegative(name, value) -> float | Any:
     return number
 
 
+def below_one(name, number: float) -> float:
+    """Return a checked number, if it is below 1."""
+    if number >= 1:
+        raise ValueError(f"{name} must be below 1, got {number}")
+    return number
+
+
 def _real(name, value) -> float | Any:
     if isinstance(value, Tracer):
         return value

@@ -238,9 +238,8 @@ def random_quadratics(
         _checks.nonnegative("heterogeneity", heterogeneity),
         _checks.positive("distance", distance),
     )
-    convexity, state = _checks.positive("convexity", convexity), np.random.RandomState(_checks.seed(seed))
-    if convexity >= 1:
-        raise ValueError(f"convexity must be below 1, got {convexity}")
+    convexity = _checks.below_one("convexity", _checks.positive("convexity", convexity))
+    state = np.random.RandomState(_checks.seed(seed))
     left, _, right = np.linalg.svd(_torch_normal(state, agents, dimension, dimension))
     x = (left * np.linspace(convexity, 1, dimension)) @ right
     y = x @ _torch_normal(state, agents, dimension, 1)

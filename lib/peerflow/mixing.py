@@ -196,9 +196,7 @@ def effective_neighbours(W, *, decay: float) -> float:
     ValueError
         If W is not doubly stochastic, or decay is out of range.
     """
-    decay = _checks.nonnegative("decay", decay)
-    if decay >= 1:
-        raise ValueError(f"decay must be below 1, got {decay}")
+    decay = _checks.below_one("decay", _checks.nonnegative("decay", decay))
     W = one_or_several(W)
     W = W.toarray() if isinstance(W, csr_array) else W
     period = W if W.ndim == 3 else W[None]

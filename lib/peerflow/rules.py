@@ -62,9 +62,7 @@ def heavy_ball(rule: Rule, beta: float) -> Rule:
         If the rule has a memory, or beta is out of range.
     """
     _checks.instance("rule", rule, Rule)
-    beta = _checks.nonnegative("beta", beta)
-    if beta >= 1:
-        raise ValueError(f"beta must be below 1, got {beta}")
+    beta = _checks.below_one("beta", _checks.nonnegative("beta", beta))
     if rule.memory:
         raise ValueError(f"rule must be one that remembers nothing yet, got {rule.name}")
     theta, descent = rule.polynomials[0]
