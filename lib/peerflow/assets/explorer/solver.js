@@ -155,7 +155,7 @@ export function iterate(system, counts) {
   for (let taken = 0; found.length < counts.length; taken++) {
     step(z, next);
     const bent = system.mixesPoint ? undefined : step.bent;
-    while (counts[found.length] === taken) found.push(measure(system, z, bent));
+    while (counts[found.length] <= taken) found.push(measure(system, z, bent));
     [z, next] = [next, z];
   }
   return found;
