@@ -14,8 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # All that outputs come from, beside the notebook: the library, what is installed, how it is run and compared.
 _SOURCES = (
-    *("lib/peerflow/**/*", "book/data/*", "requirements.lock"),
-    *("tools/notebooks.py", "tools/harness/*.py", "tools/kernels/*/*"),
+    "lib/peerflow/**/*",
+    "book/data/*",
+    "requirements.lock",
+    "tools/notebooks.py",
+    "tools/harness/*.py",
+    "tools/kernels/*/*",
 )
 
 
