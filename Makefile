@@ -12,7 +12,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html pdf serve lab test lint format notebooks newest determinism bench mutants lock clean
+.PHONY: help environment book html pdf serve lab test lint format notebooks newest studies determinism bench mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -76,6 +76,9 @@ newest: ## the library tests with the newest version of every package but neural
 notebooks: environment  ## execute every notebook in place, and say which stored outputs moved
 	$(call alone,_build/notebooks)
 	$(call timed,notebooks,$(BIN)/python tools/notebooks.py book,The cell and its error are shown above.)
+
+studies: environment  ## run the studies whose results chapters read, or those of STUDIES, and say which moved
+	$(call timed,studies,$(BIN)/python tools/studies.py $(STUDIES),The cause is shown above.)
 
 determinism: environment  ## every notebook with two threads, other processors' kernels and another hash seed
 	$(call timed,two threads,env NOTEBOOK_ENVIRONMENT='$(TWO_THREADS) PYTHONHASHSEED=1' $(nbval),A result depends on how sums are split.)

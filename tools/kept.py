@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # All that outputs come from, beside the notebook: the library, what is installed, how it is run and compared.
 _SOURCES = (
     "lib/peerflow/**/*",
-    "book/data/*",
+    "book/data/**/*",
     "requirements.lock",
     "tools/notebooks.py",
     "tools/harness/*.py",
