@@ -268,12 +268,15 @@ class _Walk(NamedTuple):
 
     def _add_links(self, new, mean, C):
         """Add p (1 - p) a_e^2 L_e S L_e for every link."""
-        for i, j, weight in zip(*self.links, strict=True):
-            apart = mean[i] - mean[j]
-            swing = C[i, i] + C[j, j] - C[i, j] - C[j, i] + np.outer(apart, apart)
-            swing = self.fickleness * weight**2 * swing
-            for one, other, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
-                new[one, other] += sign * swing
+        i, j, weight = self.links
+        apart = mean[i] - mean[j]
+        swing = C[i, i] + C[j, j] - C[i, j] - C[j, i] + apart[:, :, None] * apart[:, None]
+        swing *= (self.fickleness * weight**2)[:, None, None]
+        # No two links have the same ends.
+        new[i, j] -= swing
+        new[j, i] -= swing
+        own = np.arange(len(mean))
+        new[own, own] += np.tensordot((own[:, None] == i) | (own[:, None] == j), swing, axes=1)
 
     def _batches(self, mean, own):
         """Return N_q, for the agents' own covariances (agents, rank, rank)."""
