@@ -123,25 +123,31 @@ _MARK = """() => {
   }
 }"""
 # Preloading would fetch imported style sheets from addresses that it gets wrong.
-_RUN = """async rules => {
-  const options = { runOnly: { type: 'tag', values: rules }, resultTypes: ['violations'], preload: false };
-  const most = await axe.run({ ...options, rules: { 'color-contrast': { enabled: false } } });
-  const one = { ...options, runOnly: { type: 'rule', values: ['color-contrast'] } };
-  const contrast = await axe.run({ include: [['[data-contrast]']] }, one);
-  return [...most.violations, ...contrast.violations];
-}"""
+_RUN = """async ([where, options]) => (await axe.run(where, { ...options, resultTypes: ['violations'], preload: false })).violations"""
+_ALL = {"runOnly": {"type": "tag", "values": RULES}, "rules": {"color-contrast": {"enabled": False}}}
+_CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+
+
+def _axe(page, where, options) -> list[str]:
+    page.evaluate(AXE)
+    return [
+        f"{violation['id']} ({len(violation['nodes'])}): {violation['nodes'][0]['html'][:160]}"
+        f" {[check['message'] for check in violation['nodes'][0]['any'][:1]]}"
+        for violation in page.evaluate(_RUN, [where, options])
+    ]
+
+
+def contrast(page) -> list[str]:
+    """Return what axe finds too faint to read."""
+    page.evaluate(_MARK)
+    return _axe(page, {"include": [["[data-contrast]"]]}, _CONTRAST)
 
 
 def accessibility(page) -> list[str]:
     """Return what axe finds, WCAG 2.2 AA and best practice, and how many formulas a screen reader cannot read."""
     mute = page.evaluate("() => document.querySelectorAll('mjx-container:not(:has(mjx-assistive-mml))').length")
-    page.evaluate(AXE)
-    page.evaluate(_MARK)
-    return ([f"{mute} formulas without MathML"] if mute else []) + [
-        f"{violation['id']} ({len(violation['nodes'])}): {violation['nodes'][0]['html'][:160]}"
-        f" {[check['message'] for check in violation['nodes'][0]['any'][:1]]}"
-        for violation in page.evaluate(_RUN, RULES)
-    ]
+    faults = [f"{mute} formulas without MathML"] if mute else []
+    return faults + _axe(page, {"include": [["html"]]}, _ALL) + contrast(page)
 
 
 # Which menu is open: a dialog, or (on a desk) the sidebar itself.
