@@ -6,6 +6,7 @@ const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`).hre
 const { bind, flow, iterate, unpack } = await load("solver");
 const { eigenvalues, stability } = await load("spectrum");
 const graphs = await load("graphs");
+const { Network } = await load("network");
 
 function solved({ problem, W, algorithm, objective, stepSize, counts, times }) {
   const system = bind(unpack(problem), W, { algorithm, objective, stepSize });
@@ -21,6 +22,13 @@ function solved({ problem, W, algorithm, objective, stepSize, counts, times }) {
   };
 }
 
+// The corners of every link, as they are drawn.
+function drawn(W) {
+  const network = Object.assign(Object.create(Network.prototype), { agents: W.length });
+  const pairs = W.flatMap((_, q) => W.slice(q + 1).map((_, i) => [q, q + 1 + i]));
+  return pairs.map(([q, r]) => network.bar(q, r, W[q][r], W[r][q]).split(" ").map((corner) => corner.split(",").map(Number)));
+}
+
 const asked = JSON.parse(readFileSync(0, "utf8"));
 const answers = {
   solved: (asked.solved ?? []).map(solved),
@@ -28,5 +36,6 @@ const answers = {
     const edges = graphs.family(name, agents, seed);
     return { edges, W: graphs.metropolisHastings(agents, edges), parts: graphs.components(agents, edges) };
   }),
+  drawn: (asked.drawn ?? []).map(drawn),
 };
 process.stdout.write(JSON.stringify(answers));

@@ -122,6 +122,16 @@ def test_any_mixing_matrix_is_shown():
     assert_close(panel.method.W, RING)
 
 
+def test_a_mixing_matrix_brings_its_links_and_goes_with_them(panel):
+    directed = (np.eye(4) + np.roll(np.eye(4), 1, axis=1)) / 2
+    panel.mixing = directed.tolist()
+    assert_close(panel.method.W, directed)
+    assert panel.edges == [[0, 1], [0, 3], [1, 2], [2, 3]]
+    panel.edges = panel.edges[:2]
+    assert panel.mixing is None
+    assert_close(panel.method.W, weights(4, [[0, 1], [0, 3]]))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

@@ -190,3 +190,14 @@ def test_small_graphs():
     for one, case in zip(answers({"graphs": asked})["graphs"], asked, strict=True):
         assert len(one["parts"]) == 1
         assert all(0 <= q < r < case["agents"] for q, r in one["edges"])
+
+
+def test_a_link_is_as_wide_at_each_end_as_its_weight_there():
+    W = np.array([[0.5, 0.4, 0.1], [0.0, 0.5, 0.5], [0.5, 0.1, 0.4]])
+    (links,) = answers({"drawn": [W.tolist()]})["drawn"]
+    corners = np.array(links)  # (links, corners, 2): two at the first peer, two at the other
+    widths = np.linalg.norm(corners[:, ::2] - corners[:, 1::2], axis=2)
+    weights = np.array([[W[q, r], W[r, q]] for q, r in [(0, 1), (0, 2), (1, 2)]])
+    slope, thinnest = np.polyfit(weights.ravel(), widths.ravel(), 1)
+    assert slope > 5 and 0 < thinnest < 1
+    assert_close(widths, thinnest + slope * weights, tolerance=0.03)  # corners stand in tenths

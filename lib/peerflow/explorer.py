@@ -178,7 +178,8 @@ class Explorer(anywidget.AnyWidget):
     training = traitlets.List(read_only=True).tag(sync=True)
     """From :func:`stored_run`."""
     mixing = traitlets.Any(None, allow_none=True).tag(sync=True)
-    """W as a list of rows, or None: that of Metropolis and Hastings for ``edges``. Who moves a link, unsets it."""
+    """W as a list of rows, symmetric or not, or None: that of Metropolis and Hastings for ``edges``. At its two ends a
+    link is drawn as wide as the weights that it has there. Who sets it sets ``edges``; who moves a link unsets it."""
     edges = _Checked([]).tag(sync=True)
     """Links, a list of pairs of agents."""
     algorithm = _Checked("DGD").tag(sync=True)
@@ -241,6 +242,16 @@ class Explorer(anywidget.AnyWidget):
         if proposal["value"] is None:
             return None
         return np.asarray(mixing.doubly_stochastic(proposal["value"], self.problem["agents"])).tolist()
+
+    @traitlets.observe("mixing")
+    def _take_its_edges(self, change):
+        if change["new"] is not None:
+            self.edges = links(DGD(change["new"]))
+
+    @traitlets.observe("edges")
+    def _leave_other_mixing(self, change):
+        if self.mixing is not None and links(DGD(self.mixing)) != change["new"]:
+            self.mixing = None
 
     @traitlets.validate("algorithm", "objective", "time")
     def _check_name(self, proposal):

@@ -152,7 +152,8 @@ def test_keys_move_it(window, base, lin):
         shown.page.keyboard.press("ArrowRight")
     shown.page.keyboard.press("Space")
     shown.settle()
-    assert "linked to 1, 3, 5" in shown.peer(2).get_attribute("aria-label")
+    # On the cycle with one more link: peers 2 and 5 have three neighbours, the others two.
+    assert "linked to 1 (0.25), 3 (0.25), 5 (0.25), own weight 0.25" in shown.peer(2).get_attribute("aria-label")
     assert scrub.get_attribute("aria-valuetext") == "197 of 200"
     expected = mean_loss(lin, "ATC", [*CYCLE, [2, 5]], 1.0, 197, objective="global")
     assert float(shown.number("loss")) == pytest.approx(expected, rel=CLOSE)
@@ -194,7 +195,7 @@ def test_the_address_holds_the_state(window, base, lin):
 
 
 def test_nonsense_in_the_address_is_left_out(window, base):
-    address = "#explorer?set=none&graph=0-99&algorithm=SGD&step_size=-1&horizon=x&position=1e99"
+    address = "#explorer?set=none&graph=0-99&algorithm=SGD&step_size=-1&horizon=0.3&position=1e99"
     shown, usual = Shown(window, base, address), Shown(window, base)
     assert [one.number("loss") for one in (shown, usual)] == [usual.number("loss")] * 2
     usual.close()

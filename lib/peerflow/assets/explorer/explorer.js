@@ -92,7 +92,7 @@ class Panel {
       element(
         "div",
         { class: "pf-grid-of-cards" },
-        titled("Peers, coloured by distance from their mean", this.circle, this.hint),
+        titled("Peers by distance from their mean, links by weight", this.circle, this.hint),
         titled("Loss of every peer", this.losses, this.legend),
         titled("Eigenvalues of W", this.ofW),
         titled("Disagreement", this.apart),
@@ -206,8 +206,8 @@ class Panel {
     this.largest = largestDistance(this.prediction.states);
     this.showControls(settings);
     this.showLosses(settings);
-    this.network.link(settings.edges);
-    const { parts } = this.prediction;
+    const { parts, W } = this.prediction;
+    this.network.link(settings.edges, W);
     this.parts.textContent = partsWords(parts);
     this.parts.hidden = parts.length === 1;
     this.showPosition();

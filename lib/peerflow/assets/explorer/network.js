@@ -2,6 +2,8 @@
 import { colour, drawing, shown } from "./charts.js";
 
 const SIZE = 260;
+// Of a link, in the same units: where it weighs nothing, and what a weight of 1 adds.
+const [THINNEST, WIDEST] = [0.6, 10];
 
 export class Network {
   // `toggle` is called with the two peers that were chosen, `said` with a hint at what comes next.
@@ -49,22 +51,30 @@ export class Network {
     this.said(this.chosen === null ? "" : `Peer ${q} is chosen. Choose another to link it, or to cut the link.`);
   }
 
-  link(edges) {
-    this.links.replaceChildren(
-      ...edges.map(([q, r]) => {
-        const [[x1, y1], [x2, y2]] = [this.place(q), this.place(r)];
-        return drawing("line", { x1, y1, x2, y2 });
-      }),
-    );
-    this.neighbours = this.peers.map((_, q) => edges.filter((edge) => edge.includes(q)).map(([a, b]) => a + b - q));
+  // At each end a link is as wide as the weight that this peer gives the other: it tapers where W is not symmetric.
+  link(edges, W) {
+    this.links.replaceChildren(...edges.map(([q, r]) => drawing("polygon", { points: this.bar(q, r, W[q][r], W[r][q]) })));
+    this.heard = this.peers.map((_, q) => {
+      const others = edges.filter((edge) => edge.includes(q)).map(([a, b]) => a + b - q);
+      const listed = others.map((r) => `${r} (${shown(W[q][r])})`).join(", ");
+      return `${listed ? `linked to ${listed}` : "without links"}, own weight ${shown(W[q][q])}`;
+    });
+  }
+
+  bar(q, r, weight, other) {
+    const [[x1, y1], [x2, y2]] = [this.place(q), this.place(r)];
+    const length = Math.hypot(x2 - x1, y2 - y1);
+    const [across, down] = [(y1 - y2) / length / 2, (x2 - x1) / length / 2];
+    const [own, far] = [weight, other].map((each) => THINNEST + WIDEST * each);
+    const corners = [[x1, y1, own], [x1, y1, -own], [x2, y2, -far], [x2, y2, far]];
+    return corners.map(([x, y, width]) => `${(x + across * width).toFixed(1)},${(y + down * width).toFixed(1)}`).join(" ");
   }
 
   paint(distances, largest) {
     this.peers.forEach((peer, q) => {
       const share = largest > 0 ? Math.sqrt(Math.min(1, distances[q] / largest)) : 0;
       peer.style.setProperty("--pf-share", `${Math.round(100 * (Number.isFinite(share) ? share : 1))}%`);
-      const near = this.neighbours[q].length ? `linked to ${this.neighbours[q].join(", ")}` : "without links";
-      peer.setAttribute("aria-label", `Peer ${q}, ${near}, ${shown(distances[q])} from the mean`);
+      peer.setAttribute("aria-label", `Peer ${q}, ${this.heard[q]}, ${shown(distances[q])} from the mean`);
       if (!peer.hasAttribute("aria-pressed")) peer.setAttribute("aria-pressed", "false");
     });
   }

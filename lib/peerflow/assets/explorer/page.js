@@ -63,8 +63,8 @@ function fromAddress(asked, agents) {
   const found = {};
   for (const [name, allowed] of Object.entries(CHOICES)) if (allowed.includes(asked.get(name))) found[name] = asked.get(name);
   for (const [name, most] of [["step_size", 1e6], ["horizon", 10_000], ["position", 10_000]]) {
-    const value = Number(asked.get(name));
-    if (asked.has(name) && value > 0 && value <= most) found[name] = name === "horizon" ? Math.round(value) : value;
+    const value = name === "horizon" ? Math.round(Number(asked.get(name))) : Number(asked.get(name));
+    if (asked.has(name) && value > 0 && value <= most) found[name] = value;
   }
   const graph = asked.get("graph") ?? "";
   if (FAMILIES.includes(graph)) found.edges = family(graph, agents);
