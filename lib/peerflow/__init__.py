@@ -20,6 +20,7 @@ The ideas, in the order in which data flows through them:
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 - ``trust``: for how many steps a prediction can be trusted, before anything is trained.
 - ``explorer``: a live panel in which the reader's own browser predicts.
+- ``frames``: panels in which a slider moves what was computed once.
 
 Arrays are float64: importing the package switches JAX to 64-bit, and what computes with JAX raises a RuntimeError if
 that was switched off since.

@@ -35,7 +35,7 @@ from peerflow.methods import ATC, CTA, DGD, Method
 from peerflow.training import Run
 
 ASSETS = resources.files("peerflow") / "assets" / "explorer"
-MODULES = ("solver", "graphs", "spectrum", "charts", "network", "controls", "prediction", "words", "explorer")
+MODULES = ("solver", "graphs", "spectrum", "charts", "network", "controls", "player", "prediction", "words", "explorer")
 """The files of JavaScript, each importing from earlier ones only."""
 RULES = {rule.name: rule for rule in (DGD, ATC, CTA)}
 CHOICES = {
@@ -62,7 +62,7 @@ def script(modules: Sequence[str] = MODULES) -> str:
 
 def page_script() -> str:
     """Return the panel for pages without a kernel, as a script that is no module: those cannot be read from file://."""
-    return f'(() => {{\n"use strict";\n{script([*MODULES, "page"])}}})();\n'
+    return f'(() => {{\n"use strict";\n{script([*MODULES, "pagemodel", "page"])}}})();\n'
 
 
 def style() -> str:
@@ -156,7 +156,7 @@ def weights(agents: int, edges) -> Float[np.ndarray, "agents agents"]:
     return W
 
 
-class _Checked(traitlets.Any):
+class Checked(traitlets.Any):
     """A trait whose values the panel's own checks see, all of them: ``Any`` would let None pass."""
 
     allow_none = False
@@ -180,19 +180,19 @@ class Explorer(anywidget.AnyWidget):
     mixing = traitlets.Any(None, allow_none=True).tag(sync=True)
     """W as a list of rows, symmetric or not, or None: that of Metropolis and Hastings for ``edges``. At its two ends a
     link is drawn as wide as the weights that it has there. Who sets it sets ``edges``; who moves a link unsets it."""
-    edges = _Checked([]).tag(sync=True)
+    edges = Checked([]).tag(sync=True)
     """Links, a list of pairs of agents."""
-    algorithm = _Checked("DGD").tag(sync=True)
+    algorithm = Checked("DGD").tag(sync=True)
     """``"DGD"``, ``"ATC"`` or ``"CTA"``."""
-    objective = _Checked("local").tag(sync=True)
+    objective = Checked("local").tag(sync=True)
     """``"local"`` or ``"global"``, see :mod:`peerflow.objectives`."""
-    time = _Checked("iteration").tag(sync=True)
+    time = Checked("iteration").tag(sync=True)
     """``"iteration"`` or ``"flow"``."""
-    step_size = _Checked(1.0).tag(sync=True)
+    step_size = Checked(1.0).tag(sync=True)
     """Positive."""
-    horizon = _Checked(200).tag(sync=True)
+    horizon = Checked(200).tag(sync=True)
     """How many steps are shown."""
-    position = _Checked(200).tag(sync=True)
+    position = Checked(200).tag(sync=True)
     """The step at which peers and numbers are shown, up to the horizon."""
 
     def __init__(

@@ -20,6 +20,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
+from harness import outputs
+
 ROOT = Path(__file__).resolve().parents[2]
 CELL_TIMEOUT = 300
 
@@ -64,7 +66,19 @@ class Session:
             # Unlike the other errors, this one does not show the cell.
             self._gone = f"{error} in this cell:\n{cell.source}"
             raise DeadKernelError(self._gone) from None
-        return cell.outputs if cell.cell_type == "code" else []
+        if cell.cell_type != "code":
+            return []
+        for output in cell.outputs:
+            self._leave_out_manager(output.get("data", {}))
+        return cell.outputs
+
+    def _leave_out_manager(self, data) -> None:
+        """Drop the view and the models of a widget that brings itself as HTML: a page shows that, without a manager."""
+        if "text/html" not in data or outputs.WIDGET_VIEW not in data:
+            return
+        state = self._client.widget_state.pop(data.pop(outputs.WIDGET_VIEW)["model_id"], {})
+        layout = str(state.get("layout", "")).removeprefix("IPY_MODEL_")
+        self._client.widget_state.pop(layout, None)
 
     def widgets(self) -> NotebookNode:
         """Return the notebook with the state in which its widgets are now."""

@@ -1,7 +1,7 @@
 """What this book adds to Jupyter Book: one module for each thing that a page then has.
 
 `equations` links the paper's equation numbers, `tables` gives tables that cells print a number and a caption,
-`chapters` says how long a chapter takes, `references` formats the list of references, `explorer` places the live panel,
+`chapters` says how long a chapter takes, `references` formats the list of references, `explorer` places the panels,
 `address` makes of the repository's address whatever needs it, `head` fills the heads of pages, and `checks` says what a
 page lacks. `pictures`, `formulas`, `icons` and `thebe` keep pages light: they leave out what a page does not show.
 """

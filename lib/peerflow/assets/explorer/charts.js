@@ -49,12 +49,13 @@ function logarithmicTicks(low, high) {
   return found;
 }
 
-// Lines over time. Each of `bands` and `lines` has x, y, and a colour; the axis may be logarithmic. Returns where a time is.
-export function lineChart(svg, { horizon, low, high, logarithmic, bands, lines, label }) {
+// Lines over time, or over what else goes from `start` to `horizon`. Each of `bands`, `lines` and `points` has x, y, and a
+// colour; the axis may be logarithmic. Returns a function that moves a cursor to a time.
+export function lineChart(svg, { start = 0, horizon, low, high, logarithmic, bands, lines, points = [], label }) {
   const width = svg.clientWidth || 320;
   const height = svg.clientHeight || 200;
   const [left, right, top, bottom] = [46, 10, 8, 34];
-  const x = (time) => left + (time / horizon) * (width - left - right);
+  const x = (time) => left + ((time - start) / (horizon - start)) * (width - left - right);
   const share = logarithmic
     ? (value) => Math.log(Math.max(value, low / 10) / low) / Math.log(high / low)
     : (value) => (value - low) / (high - low);
@@ -76,16 +77,20 @@ export function lineChart(svg, { horizon, low, high, logarithmic, bands, lines, 
     parts.push(`<path class="pf-grid" d="M${left} ${at}H${width - right}"/>`);
     parts.push(`<text x="${left - 5}" y="${at}" dy="0.35em" text-anchor="end">${shown(value, 2)}</text>`);
   }
-  for (const value of ticks(0, horizon, width > 420 ? 5 : 4)) {
+  for (const value of ticks(start, horizon, width > 420 ? 5 : 4)) {
     parts.push(`<text x="${x(value)}" y="${height - bottom + 14}" text-anchor="middle">${shown(value)}</text>`);
   }
-  parts.push(`<text x="${(left + width - right) / 2}" y="${height - 4}" text-anchor="middle">${label}</text>`);
+  parts.push(`<text x="${(left + width - right) / 2}" y="${height - 4}" text-anchor="middle" class="pf-label"></text>`);
   parts.push(`<g clip-path="url(#${clip})">`);
   for (const band of bands) parts.push(`<path class="pf-band" style="stroke:${band.colour}" d="${path(band)}"/>`);
-  for (const line of lines) parts.push(`<path class="pf-line" style="stroke:${line.colour}" d="${path(line)}"/>`);
+  for (const line of lines) parts.push(`<path class="pf-line${line.dashed ? " pf-dashed" : ""}" style="stroke:${line.colour}" d="${path(line)}"/>`);
+  for (const { x: across, y: values, colour: own } of points) {
+    across.forEach((each, i) => parts.push(`<circle class="pf-mark" style="fill:${own}" cx="${tenths(x(each))}" cy="${tenths(y(values[i]))}" r="3"/>`));
+  }
   parts.push(`</g><path class="pf-cursor" d="M0 ${top}V${height - bottom}"/>`);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.innerHTML = parts.join("");
+  svg.querySelector(".pf-label").textContent = label;
   const cursor = svg.lastElementChild;
   return (time) => cursor.setAttribute("transform", `translate(${x(time)} 0)`);
 }

@@ -3,6 +3,7 @@ import { buttons, choice, nearest, slider, stepSizes, unique } from "./controls.
 import { colour, drawing, element, lineChart, numberLine, shown } from "./charts.js";
 import { FAMILIES, family, nameOf, tidy, transmitted } from "./graphs.js";
 import { Network } from "./network.js";
+import { Player } from "./player.js";
 import { largestDistance, lossRange, placeOf, predicted, spectra, trainingFor } from "./prediction.js";
 import { ALGORITHMS, unpack } from "./solver.js";
 import {
@@ -22,8 +23,6 @@ const SETTINGS = ["mixing", "edges", "algorithm", "objective", "time", "step_siz
 const HORIZONS = [10, 20, 50, 100, 200, 500, 1000];
 // What the largest eigenvalue of curvature times step may be.
 const [GENTLE, STEEP] = [0.01, 10];
-// Played in so many milliseconds; and in so many jumps, for who wants no motion.
-const [PLAYED, JUMPS] = [6000, 10];
 const SPOKEN_AFTER = 500;
 
 class Panel {
@@ -65,8 +64,11 @@ class Panel {
       moved: (place) => this.goTo(place),
       words: (place) => `${shown(this.prediction.times[place])} of ${this.settings.horizon}`,
     });
-    this.play = element("button", { type: "button", class: "pf-play" }, "Play");
-    this.play.addEventListener("click", () => this.togglePlay());
+    this.player = new Player({
+      from: () => this.playedFrom(),
+      show: (share) => this.showShare(share),
+      ended: () => this.change({ position: this.prediction.times[this.place] }),
+    });
   }
 
   pictures() {
@@ -88,7 +90,7 @@ class Panel {
       "div",
       { class: "pf-panel", role: "group", "aria-label": "Explorer of peer-to-peer training" },
       element("div", { class: "pf-controls" }, ...turned.filter(Boolean).map(({ node }) => node)),
-      element("div", { class: "pf-transport" }, this.step.node, this.play, this.scrub.node),
+      element("div", { class: "pf-transport" }, this.step.node, this.player.button, this.scrub.node),
       element(
         "div",
         { class: "pf-grid-of-cards" },
@@ -119,7 +121,7 @@ class Panel {
   }
 
   remove() {
-    this.stop();
+    this.player.stop();
     this.observer.disconnect();
     for (const timer of [this.speaking, this.judging]) clearTimeout(timer);
     cancelAnimationFrame(this.waiting);
@@ -131,7 +133,7 @@ class Panel {
   // --- What the reader does -------------------------------------------------------------------------------------------
 
   takeProblem() {
-    this.stop(); // while the peers that it plays are there
+    this.player.stop(); // while the peers that it plays are there
     this.packed = this.model.get("problem");
     this.problem = unpack(this.packed);
     this.network = new Network(this.circle, this.problem.agents, {
@@ -160,35 +162,19 @@ class Panel {
   }
 
   goTo(place) {
-    this.stop();
+    this.player.stop();
     this.change({ position: this.prediction.times[place] });
   }
 
-  togglePlay() {
-    if (this.playing) return this.stop();
+  playedFrom() {
     const { times } = this.prediction;
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    const from = this.place === times.length - 1 ? 0 : this.place;
-    const start = performance.now() - (PLAYED * times[from]) / times.at(-1);
-    this.play.textContent = "Pause";
-    const go = (now) => {
-      let share = Math.min(1, (now - start) / PLAYED);
-      if (still) share = Math.floor(share * JUMPS) / JUMPS;
-      this.place = placeOf(times, share * times.at(-1));
-      this.mark();
-      if (share < 1) this.playing = requestAnimationFrame(go);
-      else this.stop();
-    };
-    this.playing = requestAnimationFrame(go);
-    return undefined;
+    return this.place === times.length - 1 ? 0 : times[this.place] / times.at(-1);
   }
 
-  stop() {
-    if (!this.playing) return;
-    cancelAnimationFrame(this.playing);
-    this.playing = null;
-    this.play.textContent = "Play";
-    this.change({ position: this.prediction.times[this.place] });
+  showShare(share) {
+    const { times } = this.prediction;
+    this.place = placeOf(times, share * times.at(-1));
+    this.mark();
   }
 
   // --- What is then to be seen ----------------------------------------------------------------------------------------
@@ -200,7 +186,7 @@ class Panel {
 
   draw() {
     const settings = this.settings;
-    if (this.playing) this.stop();
+    this.player.stop();
     this.prediction = predicted(this.problem, settings);
     this.training = trainingFor(this.model.get("training") ?? [], settings, this.problem.agents);
     this.largest = largestDistance(this.prediction.states);

@@ -1,6 +1,7 @@
-// The panel in a page without a kernel: a small stand-in for anywidget's model, stored problems, and state in the address.
+// The panel in a page without a kernel: stored problems, and state in the address.
 import explorer from "./explorer.js";
 import { FAMILIES, family, nameOf, tidy } from "./graphs.js";
+import { PageModel } from "./pagemodel.js";
 import { ALGORITHMS } from "./solver.js";
 
 const SETS = { moons: "Half moons, a network", mnist: "MNIST 0 and 1, an affine model", digits: "Ten digits, a network" };
@@ -8,39 +9,6 @@ const SETS = { moons: "Half moons, a network", mnist: "MNIST 0 and 1, an affine 
 const FOLDER = new URL(".", document.currentScript.src).href;
 const MARK = "#explorer?";
 const CHOICES = { algorithm: ALGORITHMS, objective: ["local", "global"], time: ["iteration", "flow"] };
-
-// What anywidget gives to `render`, as far as the panel uses it.
-class PageModel {
-  constructor(values) {
-    this.values = values;
-    this.changed = new Set();
-    this.listeners = new Map();
-  }
-
-  get(name) {
-    return this.values[name];
-  }
-
-  set(name, value) {
-    if (this.values[name] === value) return;
-    this.values[name] = value;
-    this.changed.add(name);
-  }
-
-  save_changes() {
-    const names = [...this.changed].map((name) => `change:${name}`);
-    this.changed.clear();
-    for (const name of [...names, "change"]) for (const listener of [...(this.listeners.get(name) ?? [])]) listener();
-  }
-
-  on(name, listener) {
-    this.listeners.set(name, [...(this.listeners.get(name) ?? []), listener]);
-  }
-
-  off(name, listener) {
-    this.listeners.set(name, (this.listeners.get(name) ?? []).filter((each) => each !== listener));
-  }
-}
 
 // A stored problem is a script that puts itself under its name: modules and JSON cannot be read from file://.
 function load(name) {
