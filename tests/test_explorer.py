@@ -165,7 +165,7 @@ def names(text):
 
 
 def test_files_join_into_one():
-    texts = {name: (ASSETS / f"{name}.js").read_text() for name in (*MODULES, "page")}
+    texts = {name: (ASSETS / f"{name}.js").read_text() for name in (*MODULES, "pagemodel", "page")}
     declared = [name for text in texts.values() for name in names(text)]
     assert len(declared) == len(set(declared))
     for name, text in texts.items():

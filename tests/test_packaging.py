@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "lib" / "peerflow"
 EXTRAS = {"losses", "book", "ntk"}
 # Drawing is all that these are for; they alone may import an extra when they are imported themselves.
-DRAW = {"plots": {"matplotlib"}, "explorer": {"anywidget", "traitlets"}}
+PANEL = {"anywidget", "traitlets"}
+DRAW = {"plots": {"matplotlib"}, "explorer": PANEL, "frames": PANEL}
 
 PREDICTION = """
 import sys

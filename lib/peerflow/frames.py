@@ -22,6 +22,7 @@ charts. As an output of a cell it brings itself as HTML as well, which a page mo
 
 import html
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ MODULES = ("charts", "controls", "network", "player", "frames")
 """The files of JavaScript, each importing from earlier ones only."""
 LOOKS = {look: None for look in ("line", "dashed", "band", "points")}
 DIGITS = 4
-"""Of every stored number."""
+"""Of every stored number: of the range that is drawn, or of the number itself where that is drawn on a logarithmic axis."""
 
 
 def page_script() -> str:
@@ -69,7 +70,7 @@ def series(x, y, *, look: str = "line", colour: int | None = 0, name: str = "") 
     _checks.choice("look", look, LOOKS)
     y = _checks.array("y", y)
     _checks.shape_of("y", y.shape, (("frames",) if y.ndim > 1 else ()) + (x.size,))
-    return {"x": _rounded(x), "y": _rounded(y), "look": look, "colour": colour, "name": name}
+    return {"x": _significant(x), "y": y.tolist(), "look": look, "colour": colour, "name": name}
 
 
 def chart(
@@ -105,17 +106,18 @@ def chart(
     low, high = (float(each) for each in _checks.array("limits", limits, (2,)))
     if not low < high or (logarithmic and low <= 0):
         raise ValueError(f"limits must increase{' and be positive' * logarithmic}, got {limits!r}")
+    shown = [{**one, "y": _drawn(np.array(one["y"]), low, high, logarithmic)} for one in lines]
     ends = [each for one in lines for each in (min(one["x"]), max(one["x"]))]
     return {
         "kind": "chart",
         "title": title,
         "words": list(words),
-        "series": list(lines),
+        "series": shown,
         "span": [min(ends), max(ends)],
         "limits": [low, high],
         "label": label,
         "logarithmic": bool(logarithmic),
-        "cursor": None if cursor is None else _rounded(_checks.array("cursor", cursor, (len(words),))),
+        "cursor": None if cursor is None else _significant(_checks.array("cursor", cursor, (len(words),))),
     }
 
 
@@ -131,18 +133,25 @@ def graph(title: str, values, *, W: Float[np.ndarray, "agents agents"], words: S
         "kind": "graph",
         "title": title,
         "words": list(words),
-        "values": _rounded(values),
+        "values": _drawn(values, values.min(), values.max()),
         "edges": pairs.tolist(),
-        "W": _rounded(W),
+        "W": _significant(W),
     }
 
 
-def _rounded(values) -> list:
-    """Return an array's numbers as lists, with few digits: the same in Python, in the notebook and in the page."""
-    if np.ndim(values) > 0:
-        return [_rounded(each) for each in values]
+def _drawn(values, low, high, logarithmic=False) -> list:
+    """Return numbers as they are drawn between these limits: what is zero but for rounding depends on the machine."""
+    if logarithmic:
+        return _significant(np.maximum(values, low / 10))  # below the picture, as the panel draws them
+    span = high - low or 1.0
     # Nothing is -0.0, which rounding may give or not.
-    return float(f"{values:.{DIGITS}g}") + 0.0
+    return (np.round(values, DIGITS - math.floor(math.log10(span))) + 0.0).tolist()
+
+
+def _significant(values) -> list:
+    """Return an array's numbers as lists, with few digits: the same in Python, in the notebook and in the page."""
+    rounded = [float(f"{each:.{DIGITS}g}") for each in values.ravel()]
+    return np.reshape(rounded, values.shape).tolist()
 
 
 class Frames(anywidget.AnyWidget):
@@ -167,15 +176,16 @@ class Frames(anywidget.AnyWidget):
     place = explorer.Checked(0).tag(sync=True)
     """The number of the frame that is shown."""
 
-    def __init__(self, name: str, views: Sequence[dict], *, control: str, places: Sequence[str], place: int = 0):
-        """Show ``views``, which have a frame for each of ``places``."""
+    def __init__(self, name: str, views: Sequence[dict], *, control: str, places, place: int = 0):
+        """Show ``views``, which have a frame for each of ``places``, names or numbers."""
+        places = [str(each) for each in places]
         if len(places) < 2:
             raise ValueError(f"places must be two at least, got {len(places)}")
         for view in views:
             _checks.shape_of(f"words of {view['title']!r}", (len(view["words"]),), (len(places),))
             for one in view.get("series", []):
                 _checks.shape_of(f"y in {view['title']!r}", np.shape(one["y"]), _frames(one["y"], len(places)))
-        given = {"name": name, "control": control, "places": [str(each) for each in places], "views": list(views)}
+        given = {"name": name, "control": control, "places": places, "views": list(views)}
         for trait, value in given.items():
             self.set_trait(trait, value)
         super().__init__(place=place)
@@ -197,7 +207,7 @@ class Frames(anywidget.AnyWidget):
         # As "<" no part of the text ends the script.
         stored = json.dumps(state, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
         return (
-            f'<div class="peerflow-frames"><p>{html.escape(text)}</p>'
+            f'<div class="peerflow-frames"><p>{html.escape(text, quote=False)}</p>'
             f'<script type="application/json">{stored}</script></div>'
         )
 

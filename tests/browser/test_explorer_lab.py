@@ -1,4 +1,6 @@
-"""The explorer in a real JupyterLab: the chapter opens, its code shows the panel, and Python and the reader agree."""
+"""The panels in a real JupyterLab: the explorer's chapter opens, its code shows the panel, a cell of its own shows stored
+frames, and Python and the reader agree.
+"""
 
 import os
 import re
@@ -16,7 +18,12 @@ from playwright.sync_api import expect
 
 CHAPTER = Path(__file__).parents[2] / "book" / "explore.ipynb"
 SECONDS = 90
-READ = "print('now', panel.step_size, panel.algorithm, panel.edges)"
+FRAMES = """from peerflow import frames
+line = frames.series([0, 1], [[0, 1], [1, 0]])
+view = frames.chart("A line", [line], words=["Up.", "Down."], limits=(0, 1), label="x")
+moved = frames.Frames("A line", [view], control="Place", places=["first", "second"])
+moved"""
+READ = "print('now', moved.place, panel.step_size, panel.algorithm, panel.edges)"
 
 
 @pytest.fixture
@@ -28,7 +35,7 @@ def lab(tmp_path):
         for cell in notebook.cells
         for block in re.findall(r"^```python\n(from peerflow.explorer.*?)^```", cell.source, re.M | re.S)
     ]
-    notebook.cells += [new_code_cell(code), new_code_cell(READ)]
+    notebook.cells += [new_code_cell(code), new_code_cell(FRAMES), new_code_cell(READ)]
     (tmp_path / "work").mkdir()
     nbformat.write(notebook, tmp_path / "work" / "explore.ipynb")
     options = "--no-browser --port=0 --ip=127.0.0.1 --allow-root --IdentityProvider.token= --expose-app-in-browser"
@@ -77,10 +84,10 @@ def test_the_chapter_in_jupyterlab(lab, browser):
     kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
     page.wait_for_function(f"() => {kernel}?.status === 'idle'")
     run(page, "notebook:run-all-cells")
-    panel = page.locator(".pf-panel")
+    panel = page.locator(".pf-panel:has(.pf-losses)")
     expect(panel).to_be_visible(timeout=SECONDS * 1000)
     expect(page.locator("[data-number=loss]")).to_have_text("0.04292")
-    reads(page, "now 1.0 DGD [[0, 1], [0, 7]")
+    reads(page, "now 0 1.0 DGD [[0, 1], [0, 7]")
     before = page.locator(".pf-losses .pf-line").first.get_attribute("d")
     slider = page.locator(".pf-panel input[type=range]").first
     slider.focus()
@@ -88,8 +95,10 @@ def test_the_chapter_in_jupyterlab(lab, browser):
     page.locator(".pf-panel input[value=ATC]").click()
     page.locator(".pf-peer").nth(0).click()
     page.locator(".pf-peer").nth(7).click()
+    page.get_by_label("Place").press("ArrowRight")
+    expect(page.get_by_role("img", name="Down.")).to_be_visible()
     page.wait_for_timeout(1500)
     assert page.locator(".pf-losses .pf-line").first.get_attribute("d") != before
     run(page, "notebook:move-cursor-down")
-    reads(page, "now 1.1 ATC [[0, 1], [1, 2]")
+    reads(page, "now 1 1.1 ATC [[0, 1], [1, 2]")
     page.close()

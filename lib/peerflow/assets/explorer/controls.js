@@ -40,7 +40,7 @@ export function buttons(label, options, changed) {
 // A slider over the places of a list, or over whole numbers: `words` says what a place means.
 export function slider(label, { moved, words }) {
   const input = element("input", { type: "range", id: unique("slider"), min: 0, step: 1 });
-  const output = element("output", { for: input.id });
+  const output = element("output", { for: input.id, "aria-live": "off" }); // the slider says it
   const say = () => {
     output.value = words(Number(input.value));
     input.setAttribute("aria-valuetext", output.value);
