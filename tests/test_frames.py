@@ -19,9 +19,9 @@ from peerflow.frames import MODULES, Frames, chart, graph, page_script, series
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from harness.outputs import Comparison
-from harness.session import Session, fix_environment
-from harness.text import Tolerance
+from harness.outputs import Comparison  # noqa: E402
+from harness.session import Session, fix_environment  # noqa: E402
+from harness.text import Tolerance  # noqa: E402
 
 X = np.linspace(0, 2, 5)
 WORDS = ["first <b>", "second", "third"]

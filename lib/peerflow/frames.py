@@ -37,7 +37,7 @@ MODULES = ("charts", "controls", "network", "player", "frames")
 """The files of JavaScript, each importing from earlier ones only."""
 LOOKS = {look: None for look in ("line", "dashed", "band", "points")}
 DIGITS = 4
-"""Of every stored number: of the range that is drawn, or of the number itself where that is drawn on a logarithmic axis."""
+"""Of every stored number: of the range in which it is drawn, or of its own where the axis is logarithmic."""
 
 
 def page_script() -> str:
@@ -212,8 +212,8 @@ class Frames(anywidget.AnyWidget):
         )
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle, metadata = super()._repr_mimebundle_(**kwargs)
-        return bundle | {"text/html": self.page()}, metadata
+        data, *metadata = super()._repr_mimebundle_(**kwargs) or ({},)
+        return data | {"text/html": self.page()}, *metadata
 
 
 def _frames(values, places):

@@ -1,5 +1,7 @@
 """The explorer in the book's pages, served and from files: every way to move it, and the library's own numbers."""
 
+import re
+
 import checks
 import networkx as nx
 import numpy as np
@@ -239,8 +241,10 @@ def test_axe_finds_nothing(window, base, scheme):
     shown.close()
 
 
-def test_only_pages_with_an_explorer_load_it(window, book):
+@pytest.mark.parametrize(("name", "panels"), [("kernel", ["frames"]), ("stability", [])])
+def test_only_pages_with_a_panel_load_its_script(window, book, name, panels):
     page = window.new_page()
-    page.goto(f"{book}/book/kernel.html")
-    assert "explorer" not in page.evaluate("() => [...document.scripts].map(script => script.src).join()")
+    page.goto(f"{book}/book/{name}.html")
+    scripts = page.evaluate("() => [...document.scripts].map(script => script.src)")
+    assert [re.search(r"(\w+)\.js", src)[1] for src in scripts if "/explorer/" in src] == panels
     page.close()

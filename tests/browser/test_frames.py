@@ -109,10 +109,3 @@ def test_mouse_and_finger_move_it_and_it_plays(window, book):
     shown.slider.press("End")
     assert play.inner_text() == "Play" and shown.place == last
     shown.close()
-
-
-def test_only_pages_with_frames_load_them(window, book):
-    page = window.new_page()
-    page.goto(f"{book}/book/stability.html")
-    assert "frames.js" not in page.evaluate("() => [...document.scripts].map(script => script.src).join()")
-    page.close()
