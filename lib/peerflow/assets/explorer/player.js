@@ -17,7 +17,7 @@ export class Player {
     const start = performance.now() - PLAYED * this.from();
     this.button.textContent = "Pause";
     const go = (now) => {
-      let share = Math.min(1, (now - start) / PLAYED);
+      let share = Math.max(0, Math.min(1, (now - start) / PLAYED)); // a frame's time may lie before the click
       if (still) share = Math.floor(share * JUMPS) / JUMPS;
       this.show(share);
       if (share < 1) this.playing = requestAnimationFrame(go);
