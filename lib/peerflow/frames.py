@@ -29,9 +29,9 @@ from typing import Any
 import anywidget
 import numpy as np
 import traitlets
-from jaxtyping import Float
 
 from peerflow import _checks, explorer
+from peerflow.methods import DGD
 
 MODULES = ("charts", "controls", "network", "player", "frames")
 """The files of JavaScript, each importing from earlier ones only."""
@@ -121,21 +121,26 @@ def chart(
     }
 
 
-def graph(title: str, values, *, W: Float[np.ndarray, "agents agents"], words: Sequence[str]) -> dict[str, Any]:
+def graph(title: str, values, *, W, words: Sequence[str]) -> dict[str, Any]:
     """Return a graph whose agents hold ``values`` (frames, agents), coloured by their distance from the mean.
 
-    Links are as wide as their weights in W.
+    Links are as wide as their weights in the mixing matrix W.
+
+    Raises
+    ------
+    ValueError
+        If W is no mixing matrix for so many agents, or there is not one sentence for each frame.
     """
     values = _checks.array("values", values, (len(words), "agents"))
-    W = _checks.array("W", W, (values.shape[1],) * 2)
-    pairs = np.argwhere(np.triu((W != 0) | (W.T != 0), 1))
+    method = DGD(W)
+    _checks.shape_of("W", method.W.shape, (values.shape[1],) * 2)
     return {
         "kind": "graph",
         "title": title,
         "words": list(words),
         "values": _drawn(values, values.min(), values.max()),
-        "edges": pairs.tolist(),
-        "W": _significant(W),
+        "edges": explorer.links(method),
+        "W": _significant(method.dense),
     }
 
 
