@@ -7,9 +7,9 @@ import os
 
 for name in [name for name in os.environ if name.startswith(("JAX_", "XLA_", "MPLBACKEND"))]:
     del os.environ[name]
-# An accelerator that JAX sees and cannot use gives a warning, in the first test that computes something. Tests run beside
-# each other, and threads that compete for cores slow them down. Most of a test's time is compiling: what would make small
-# programs faster is left out here, and is in all that notebooks run.
+# An accelerator that JAX sees and cannot use gives a warning, in the first test that computes something. Tests run
+# beside each other, and threads that compete for cores slow them down. Most of a test's time is compiling: what would
+# make small programs faster is left out here, and is in all that notebooks run.
 FLAGS = "multi_thread_eigen=false", "parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = " ".join(["--xla_backend_optimization_level=0", *(f"--xla_cpu_{flag}" for flag in FLAGS)])
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -16,6 +16,13 @@ def test_the_sigmoid_is_scipys_to_a_few_roundings(rng):
     np.testing.assert_allclose(jax.jit(sigmoid)(x), scipy.special.expit(x), rtol=1e-15, atol=0)
 
 
+def test_a_network_of_constants_is_itself(rng):
+    """Then all of it is computed while compiling, by other code than that which runs."""
+    model = models.mlp(inputs=7, widths=(64,), outputs=1)
+    theta, x = model.init(0), jnp.asarray(10 * rng.normal(size=(6, 7)))
+    assert_close(jax.jit(lambda: model.forward(theta, x))(), model.apply(theta, x), tolerance=1e-14)
+
+
 def test_the_sigmoid_ends_at_zero_and_one():
     x = jnp.asarray([-np.inf, -1e300, -709.0, 709.0, 1e300, np.inf])
     assert_close(sigmoid(x), [0, 0, 0, 1, 1, 1], tolerance=1e-300)

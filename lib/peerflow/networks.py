@@ -38,8 +38,9 @@ def sigmoid(x):
     """
     if x.dtype != jnp.float64:
         return jax.nn.sigmoid(x)
-    x = jnp.clip(x, -708.0, 708.0)
-    n = jnp.round(x * (-1 / math.log(2)))
+    # Not jnp.clip and jnp.round: jaxlib 0.5.3 takes them of transposed constants wrongly, when it compiles.
+    x = jax.lax.clamp(-708.0, x, 708.0)
+    n = jnp.floor(x * (-1 / math.log(2)) + 0.5)
     r = -x - n * _LOG2[0] - n * _LOG2[1]
     p, q = r * _polynomial(_P, r * r), _polynomial(_Q, r * r)
     # Added to 1.5 * 2^52, an integer shows in the last bits; from there the exponent of 2^n moves to its place.
