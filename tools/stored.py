@@ -1,6 +1,6 @@
 """Write the problems that the explorer shows in the book's pages, with real training beside them.
 
-    python tools/stored.py [FOLDER]
+    python tools/stored.py [FOLDER [NAME ...]]
 
 Each becomes a script in FOLDER, ``book/_static/explorer`` if none is named, which puts a problem under its name. A
 problem has few directions: those in which peers move most on the graphs, and with the algorithms, that are trained here
@@ -95,13 +95,13 @@ def stored(name: str) -> dict[str, Any]:
     return {"problem": problem, "training": runs, "step_size": source.step_size, "horizon": STEPS}
 
 
-def main(folder: Path = FOLDER) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SOURCES:
+def main(folder: str | Path = FOLDER, *names: str) -> int:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name in names or SOURCES:
         text = json.dumps(stored(name), separators=(",", ":"))
-        (folder / f"{name}.js").write_text(f"(window.peerflowStored ??= {{}}).{name} = {text};\n", encoding="utf-8")
+        Path(folder, f"{name}.js").write_text(f"(window.peerflowStored ??= {{}}).{name} = {text};\n", encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:])))
+    sys.exit(main(*sys.argv[1:]))
