@@ -27,6 +27,7 @@ from peerflow import (
     modes,
     objectives,
     plots,
+    splits,
     training,
     trials,
     trust,
@@ -96,6 +97,11 @@ def dealt(x=POINTS, y=Y[0]):
     return np.concatenate([agents.x, agents.y], axis=-1)
 
 
+def shared_out(x=POINTS, y=Y[0]):
+    agents = splits.split(x, y, splits.by_shard(1), agents=3, seed=0)
+    return np.concatenate([agents.x, agents.y], axis=-1)
+
+
 def drawn(fig):
     lines = [line.get_ydata() for ax in fig.axes for line in ax.lines if len(line.get_ydata()) > 1]
     lines += [path.vertices.ravel() for ax in fig.axes for one in ax.collections for path in one.get_paths()]
@@ -125,6 +131,8 @@ CALLS = {
     "data.AgentData:y": (lambda a: learned(y=a), Y),
     "data.partition:x": (lambda a: dealt(x=a), POINTS),
     "data.partition:y": (lambda a: dealt(y=a), Y[0]),
+    "splits.split:x": (lambda a: shared_out(x=a), POINTS),
+    "splits.split:y": (lambda a: shared_out(y=a), Y[0]),
     "trust.horizon:x": (lambda a: trust.horizon(DYNAMICS, a, steps=2).errors, POINTS),
     "trust.observed:x": (lambda a: trust.observed(RUN, DYNAMICS, a).errors, POINTS),
     "models.Model.apply:theta": (lambda a: MODEL.apply(a, POINTS), THETA),

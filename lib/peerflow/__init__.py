@@ -17,6 +17,7 @@ The ideas, in the order in which data flows through them:
 - ``trials`` and ``chance``: runs under such draws, real and linear, and what to expect of them.
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
 - ``stability``: which step sizes are stable.
+- ``splits``: a pool's split among peers that differ, how much they do, and where that leaves them.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 - ``trust``: for how many steps a prediction can be trusted, before anything is trained.
 - ``explorer``: a live panel in which the reader's own browser predicts.
@@ -30,7 +31,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from peerflow import chance, data, kernels, mixing, models, objectives, stability, trials, trust  # noqa: E402
+from peerflow import chance, data, kernels, mixing, models, objectives, splits, stability, trials, trust  # noqa: E402
 from peerflow.draws import Stochastic  # noqa: E402
 from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
@@ -60,6 +61,7 @@ __all__ = [
     "models",
     "objectives",
     "predict",
+    "splits",
     "stability",
     "sweep",
     "train",
