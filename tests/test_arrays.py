@@ -31,6 +31,7 @@ from peerflow import (
     training,
     trials,
     trust,
+    tune,
 )
 from peerflow.draws import Stochastic
 from peerflow.linearize import from_kernel, linearize
@@ -179,6 +180,10 @@ CALLS = {
     "flows.Dynamics.after:counts": (lambda a: np.stack([DYNAMICS.after(a).losses, INTEGRATED.after(a).losses]), COUNTS),
     "flows.sweep:step_sizes": (lambda a: flows.sweep([METHOD], LIN, step_sizes=a, counts=COUNTS), TIMES[1:]),
     "flows.sweep:counts": (lambda a: flows.sweep([METHOD], LIN, step_sizes=TIMES[1:], counts=a), COUNTS),
+    "tune.tune:step_sizes": (lambda a: tune.tune([METHOD], LIN, step_sizes=a, counts=COUNTS).losses, TIMES[1:]),
+    "tune.tune:counts": (lambda a: tune.tune([METHOD], LIN, step_sizes=TIMES[1:], counts=a).losses, COUNTS),
+    "tune.sent:counts": (lambda a: tune.sent(METHOD, a), COUNTS),
+    "tune.rounds:counts": (lambda a: tune.rounds(METHOD, a), COUNTS),
     "flows.Trajectory.outputs:x": (DYNAMICS.at(TIMES).outputs, POINTS),
     "flows.Trajectory.evaluate:x": (lambda a: np.stack(DYNAMICS.at(TIMES).evaluate(a, Y[0])), POINTS),
     "flows.Trajectory.evaluate:y": (lambda a: np.stack(DYNAMICS.at(TIMES).evaluate(POINTS, a)), Y[0] ** 2),
@@ -397,7 +402,7 @@ def public():
 
 RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
 RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon", "Moments", "Spread", "Sample", "Links"}
-RESULTS |= {"Rule", "State", "Recursion"}
+RESULTS |= {"Rule", "State", "Recursion", "Search"}
 # What linearize and flows call, with arrays that they have checked; and the maps themselves, for use under JAX.
 INSIDE = {"factors", "integrate", "networks"}
 SOLVERS = {

@@ -31,6 +31,9 @@ def test_a_sweep_is_every_prediction(lin):
     for method, some in zip(methods, losses, strict=True):
         for step_size, one in zip(step_sizes, some, strict=True):
             assert_close(one, predict(method, lin, step_size=step_size).after(COUNTS).losses, tolerance=1e-11)
+    everybody = sweep(methods[:2], lin, step_sizes=[0.2], counts=COUNTS, of="global")
+    for method, (one,) in zip(methods, everybody, strict=False):
+        assert_close(one, predict(method, lin, step_size=0.2).after(COUNTS).global_losses, tolerance=1e-11)
 
 
 def test_what_a_sweep_refuses(lin):
@@ -38,6 +41,7 @@ def test_what_a_sweep_refuses(lin):
     check(lambda: sweep([], lin, step_sizes=[0.1], counts=[1]), "at least one")
     check(lambda: sweep([dgd], lin, step_sizes=[0.1, -1.0], counts=[1]), "step_size must be positive, got -1.0")
     check(lambda: sweep([dgd], lin, step_sizes=0.1, counts=[1]), r"step_sizes must have shape \(step_sizes\)")
+    check(lambda: sweep([dgd], lin, step_sizes=[0.1], counts=[1], of="all"), "of must be one of 'local', 'global'")
     check(lambda: sweep([dgd], lin, step_sizes=[0.1], counts=[-1]), "counts must not be negative")
     check(lambda: sweep([dgd, DGD(np.eye(3))], lin, step_sizes=[0.1], counts=[1]), r"W must have shape \(4, 4\)")
 

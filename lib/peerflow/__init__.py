@@ -18,6 +18,7 @@ The ideas, in the order in which data flows through them:
 - ``literal``: the paper's stacked equations as printed, for problems small enough to write them out.
 - ``stability``: which step sizes are stable.
 - ``splits``: a pool's split among peers that differ, how much they do, and where that leaves them.
+- ``tune``: settings chosen without training: the cheapest for a loss, and the best weights of a graph's links.
 - ``compare`` and ``plots``: how far prediction and observation are apart.
 - ``trust``: for how many steps a prediction can be trusted, before anything is trained.
 - ``explorer``: a live panel in which the reader's own browser predicts.
@@ -31,7 +32,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-from peerflow import chance, data, kernels, mixing, models, objectives, splits, stability, trials, trust  # noqa: E402
+from peerflow import chance, data, kernels, mixing, models, objectives, splits, stability, trials, trust, tune  # noqa: E402
 from peerflow.draws import Stochastic  # noqa: E402
 from peerflow.flows import predict, sweep  # noqa: E402
 from peerflow.linearize import from_kernel, linearize  # noqa: E402
@@ -67,4 +68,5 @@ __all__ = [
     "train",
     "trials",
     "trust",
+    "tune",
 ]

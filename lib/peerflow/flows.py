@@ -233,7 +233,7 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
 
 
 def sweep(
-    methods: Sequence[Method], lin: Linearization, *, step_sizes, counts
+    methods: Sequence[Method], lin: Linearization, *, step_sizes, counts, of: str = "local"
 ) -> Float[np.ndarray, "m s count agents"]:
     """Return the losses that :func:`predict` gives after these numbers of steps, of every method with every step size.
 
@@ -246,6 +246,8 @@ def sweep(
         For as many agents as ``lin`` has; their mixing matrices are made dense.
     step_sizes, counts
         Step sizes (s,), and numbers of steps.
+    of
+        The losses of ``"local"`` objectives, each agent's own, or of the ``"global"`` one at each agent's parameters.
 
     Raises
     ------
@@ -262,7 +264,11 @@ def sweep(
     order, place = np.unique(_checks.counts("counts", counts), return_inverse=True)
     # The losses are squared norms of [F_q, r_q] times [z, 1]; an orthonormal factor does not change them.
     rows = np.concatenate([lin.features, lin.residuals0[..., None]], axis=-1)
-    roots = np.linalg.qr(rows, mode="r") / np.sqrt(2 * lin.agents.counts)[:, None, None]
+    if _checks.choice("of", of, {"local": False, "global": True}):
+        rows *= np.sqrt(lin.agents.weights / (2 * lin.agents.counts))[:, None, None]
+        roots = np.linalg.qr(rows.reshape(1, -1, rows.shape[-1]), mode="r")
+    else:
+        roots = np.linalg.qr(rows, mode="r") / np.sqrt(2 * lin.agents.counts)[:, None, None]
     groups = {}
     for at, method in enumerate(methods):
         groups.setdefault((method.rule, method.objective, method.W.shape), []).append(at)
