@@ -213,7 +213,7 @@ def final_loss(lin: Linearization, *, step_size: float, steps: int) -> Callable[
 def slowest(method: Method) -> Float[Array, ""]:
     r"""Return how slowly disagreement dies: the largest modulus of symmetric W's eigenvalues but for 1, within 5 %.
 
-    It is :math:`\|W - \mathbf{1}\mathbf{1}^	op/Q\|` in the Schatten norm of order 64: above the spectral norm, by a
+    It is :math:`\|W - \mathbf{1}\mathbf{1}^\top/Q\|` in the Schatten norm of order 64: above the spectral norm, by a
     factor of :math:`Q^{1/64}` at most, and smooth where two modes are as slow.
     """
     W = jnp.asarray(method.W) - 1 / method.agents
@@ -225,23 +225,22 @@ def slowest(method: Method) -> Float[Array, ""]:
 def reweigh(method: Method, goal: Callable[[Method], Float[Array, ""]]) -> Method:
     r"""Return the method with other weights on the same links, by which the goal is least nearby.
 
-        Weights start as they are, and go down the goal's gradient by sequential quadratic programming (SLSQP), within
-        :math:`w_e \ge 0` and, for each agent, :math:`\sum_{e
-    i q} w_e \le 1`. A local minimum is found, no worse than
-        where it starts. For ``slowest`` the problem is convex (Boyd, Diaconis and Xiao, 2004), and the minimum global.
+    Weights start as they are, and go down the goal's gradient by sequential quadratic programming (SLSQP), within
+    :math:`w_e \ge 0` and, for each agent, :math:`\sum_{e \ni q} w_e \le 1`. A local minimum is found, no worse than
+    where it starts. For ``slowest`` the problem is convex (Boyd, Diaconis and Xiao, 2004), and the minimum global.
 
-        Parameters
-        ----------
-        method
-            With one symmetric W, whose entries other than zero are the links.
-        goal
-            A function of a method, which JAX can differentiate in W: ``final_loss(lin, step_size=, steps=)``,
-        ``slowest``, or one's own.
+    Parameters
+    ----------
+    method
+        With one symmetric W, whose entries other than zero are the links.
+    goal
+        A function of a method, which JAX can differentiate in W: ``final_loss(lin, step_size=, steps=)``, ``slowest``,
+        or one's own.
 
-        Raises
-        ------
-        ValueError
-            If W varies or is not symmetric.
+    Raises
+    ------
+    ValueError
+        If W varies or is not symmetric.
     """
     _checks.instance("method", method, Method)
     if method.varies or not method.symmetric:
