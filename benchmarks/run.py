@@ -18,7 +18,7 @@ from pathlib import Path
 import timing
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("moons", "mnist", "digits", "horizon", "sweep", "one_agent", "training")
+NAMES = ("moons", "mnist", "digits", "horizon", "sweep", "tuning", "one_agent", "training")
 HEADER = ("question", "what", "one thread", "two threads", "unit", "goal", "met", "error", "allowed", "remarks")
 
 
