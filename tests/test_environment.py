@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT / "tools"))
 import environment  # noqa: E402
 
 PYTHONS = ("3.11", "3.12", "3.13")
+# Groups that the lock does not hold.
+LEFT_OUT = {"bench", "features"}
 
 
 def lock_lines() -> list[str]:
@@ -45,7 +47,7 @@ def extras() -> list[str]:
 def requirements() -> list[str]:
     """Return what the project, its extras and its groups ask for; the lock holds no others than these groups."""
     tables = project()
-    groups = [line for name, group in tables["dependency-groups"].items() if name != "bench" for line in group]
+    groups = [line for name, group in tables["dependency-groups"].items() if name not in LEFT_OUT for line in group]
     return [*tables["project"]["dependencies"], *extras(), *groups]
 
 

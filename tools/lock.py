@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Installed from the lock by postBuild: its own requirements name TensorFlow, which pip would install.
 WITHOUT_DEPENDENCIES = "neural-tangents"
-# What the lock holds beside the core: of the dependency groups `bench` is left out.
+# What the lock holds beside the core: of the dependency groups `bench` and `features` are left out.
 EXTRAS, GROUPS = ("book", "ntk"), ("book", "test", "pages", "lint", "build")
 HEADER = """\
 # Written by `make lock` from requirements.lock: the same versions, for conda and Binder.
