@@ -167,7 +167,7 @@ def test_bad_input(lin, W, comparison):
 
 def test_a_loss_of_zero_has_no_relative_error(lin, comparison):
     run = comparison.run
-    zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.model, run.agents, run.loss)
+    zero = compare_module.Run(np.zeros_like(run.losses), run.params, run.counts, run.model, run.agents, run.loss)
     with pytest.raises(ValueError, match="above zero"):
         _ = Comparison(zero, comparison.flow, comparison.iteration).errors
 

@@ -24,7 +24,7 @@ def imports(module):
             elif node.module.startswith("peerflow."):
                 modules.add(node.module.removeprefix("peerflow."))
                 names |= {alias.name for alias in node.names}
-    return modules - {"_checks"}, names
+    return modules - {"_checks", "_progress"}, names
 
 
 def test_every_module_is_in_the_reference():

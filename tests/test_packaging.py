@@ -17,7 +17,7 @@ import peerflow
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "lib" / "peerflow"
-EXTRAS = {"losses", "book", "ntk"}
+EXTRAS = {"losses", "checkpoints", "book", "ntk"}
 # Drawing is all that these are for; they alone may import an extra when they are imported themselves.
 PANEL = {"anywidget", "traitlets"}
 DRAW = {"plots": {"matplotlib"}, "explorer": PANEL, "frames": PANEL}

@@ -1,5 +1,6 @@
 """The expansion by products with the kernel alone, against the one from the Jacobian and against complex steps."""
 
+from contextlib import nullcontext
 from importlib import import_module
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from problems import AGENTS, CYCLE, RING, affine, agent_data, assert_close, network, unequal_data
 
-from peerflow import data, models, predict, stability, train
+from peerflow import data, factors, models, predict, stability, train
 from peerflow.data import AgentData
 
 module = import_module("peerflow.linearize")  # the package gives the function of this name
@@ -24,6 +25,7 @@ def by_products(monkeypatch, request):
         size = agents.counts.sum() * agents.outputs
         with monkeypatch.context() as forced:
             forced.setattr(module, "_HELD", 0 if request.param == "products" else min(size**2, size * model.size - 1))
+            forced.setattr(module, "_tall", lambda model, rows: False)
             forced.setattr(models.Model, "jacobian", None)
             return linearize(model, agents, theta0, **options)
 
@@ -168,6 +170,23 @@ def test_any_function_and_input(by_products):
     expected = linearize(model, agents, theta0, tolerance=1e-7)
     F, J = (each.features.reshape(40, -1) for each in (lin, expected))
     assert_close(F @ F.T, J @ J.T, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 20, 10_000])
+def test_a_jacobian_of_many_samples_is_computed_anew(monkeypatch, chunk, rng):
+    """Row by row, in some pieces, or at once; where parameters are fewer than rows."""
+    problem, agents = network(2, widths=(4,)), unequal_data(outputs=2, counts=(8, 3, 11, 5))
+    expected = linearize(problem.model, agents, problem.theta0)
+    seen = []
+    monkeypatch.setattr(module, "_HELD", 0)
+    monkeypatch.setattr(factors, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "bar", lambda *_: nullcontext(seen.append))
+    lin = linearize(problem.model, agents, problem.theta0, progress=True)
+    assert lin.dual is None and lin.rank == expected.rank and sum(seen) % agents.counts.sum() == 0
+    assert_close(lin.singular_values, expected.singular_values)
+    assert_close(lin.basis @ lin.basis.T, expected.basis @ expected.basis.T)
+    x = rng.normal(size=(3, 2))
+    assert_close(lin.features @ lin.expand(x).features[:, 0].T, expected.features @ expected.expand(x).features[:, 0].T)
 
 
 def test_a_small_jacobian_is_held_and_a_large_one_is_not(monkeypatch):

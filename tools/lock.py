@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 # Installed from the lock by postBuild: its own requirements name TensorFlow, which pip would install.
 WITHOUT_DEPENDENCIES = "neural-tangents"
 # What the lock holds beside the core: of the dependency groups `bench` and `features` are left out.
-EXTRAS, GROUPS = ("book", "ntk"), ("book", "test", "pages", "lint", "build")
+EXTRAS, GROUPS = ("book", "checkpoints", "ntk"), ("book", "test", "pages", "lint", "build")
 HEADER = """\
 # Written by `make lock` from requirements.lock: the same versions, for conda and Binder.
 #     conda env create -f environment.yml && conda activate peerflow && ./postBuild

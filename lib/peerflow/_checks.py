@@ -5,6 +5,7 @@ What may be traced is returned as a numpy array or a number, or else as anything
 
 import math
 import operator
+import os
 from typing import Any
 
 import jax
@@ -171,6 +172,18 @@ def counts(name, value) -> np.ndarray:
         raise ValueError(f"{name} must be below 2**63, got {result.max()}")
     # Not by way of float64, which rounds whole numbers beyond 2^53 to even ones.
     return result.astype(np.int64)
+
+
+def fits(what, numbers, instead):
+    """Refuse an array of float64 numbers that takes half of the machine's memory: the system would kill the process.
+
+    As much again is needed to compute it. Where the system does not say how much it has, everything fits.
+    """
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return
+    need, have = 8e-9 * numbers, 1e-9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if need > have / 2:
+        raise ValueError(f"{what} would take {need:,.0f} GB of {have:,.0f} GB of memory: {instead}")
 
 
 def double_precision():

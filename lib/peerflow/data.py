@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from peerflow import _checks
@@ -50,7 +51,10 @@ class AgentData:
     weigh: str = "agents"
     """What the global objective (3) weighs alike: ``"agents"``, each L_q by 1/Q, or ``"samples"``, by D_q / sum D."""
 
-    def __init__(self, x, y, *, weigh: str = "agents"):
+    mesh: Mesh | None = None
+    """The devices over which agents are spread, see :func:`peerflow.sharding.place`."""
+
+    def __init__(self, x, y, *, weigh: str = "agents", mesh: Mesh | None = None):
         _checks.choice("weigh", weigh, {"agents": None, "samples": None})
         if _ragged(x) or _ragged(y):
             for name, each in (("x", x), ("y", y)):
@@ -75,6 +79,7 @@ class AgentData:
         object.__setattr__(self, "x", x)
         object.__setattr__(self, "y", y)
         object.__setattr__(self, "weigh", weigh)
+        object.__setattr__(self, "mesh", mesh)
 
     @property
     def size(self) -> int:

@@ -25,9 +25,10 @@ import numpy as np
 import scipy.fft
 import scipy.linalg
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from peerflow import _checks
+from peerflow import _checks, sharding
 from peerflow.methods import Method, State
 
 # Chebyshev coefficients below this, relative to the largest value of the function, are rounding. So many times the
@@ -40,6 +41,8 @@ _SHORT = 1e4
 # I - c Psi then has a condition number of at most 10, and so has its square root's square.
 _CLEARLY_DEFINITE = 0.9
 # Beyond a stability limit states outgrow float64: infinity or NaN is then the answer, and no warning is due.
+# What to do where matrices of all agents' size would not fit.
+_INSTEAD = "after(counts) needs no such matrix"
 may_overflow = np.errstate(over="ignore", invalid="ignore")
 
 
@@ -49,10 +52,12 @@ class System(NamedTuple):
     method: Method
     scale: Float[Array | np.ndarray, "agents"]
     """c: the constant in front of each agent's gradient."""
-    curvature: Float[np.ndarray, "agents rank rank"]
-    """F_q^T F_q."""
+    curvature: Float[np.ndarray, "agents rank rank"] | None
+    """F_q^T F_q, or None where two products with F_q are cheaper."""
     pull: Float[np.ndarray, "agents rank"]
     """F_q^T r_q: the gradient at the start, but for c."""
+    features: Float[np.ndarray, "agents rows rank"] | None = None
+    """F_q, where F_q^T F_q is not there."""
 
     @property
     def traced(self) -> bool:
@@ -62,7 +67,10 @@ class System(NamedTuple):
     @property
     def psi(self) -> Float[Array | np.ndarray, "agents rank rank"]:
         """c F_q^T F_q."""
-        return self.scale[:, None, None] * self.curvature
+        if (curvature := self.curvature) is None:
+            assert self.features is not None
+            curvature = self.features.transpose(0, 2, 1) @ self.features
+        return self.scale[:, None, None] * curvature
 
     def start(self) -> State:
         """Return the state from which every agent starts."""
@@ -77,7 +85,9 @@ class System(NamedTuple):
         return self.method.step(State(z, None), lambda at: self.scale[:, None] * self._bend(at)).theta - z
 
     def _bend(self, z):
-        return (self.curvature @ z[..., None])[..., 0]
+        if self.features is None:
+            return (self.curvature @ z[..., None])[..., 0]
+        return (self.features.transpose(0, 2, 1) @ (self.features @ z[..., None]))[..., 0]
 
     def inputs(self) -> list[Float[Array | np.ndarray, "rows rank"]]:
         """Return u at each step of W's period."""
@@ -95,6 +105,7 @@ class System(NamedTuple):
 
     def matrix(self) -> Float[Array | np.ndarray, "Qr Qr"]:
         """Return A itself."""
+        _checks.fits("the state matrix of all agents", self.pull.size**2, _INSTEAD)
         return state_matrix(self.method, self.psi)
 
     def lowest(self) -> float:
@@ -111,7 +122,8 @@ class System(NamedTuple):
 
     def _steepest(self):
         """Return a bound on the largest eigenvalue of c Psi, hardly above it where few directions are steep."""
-        return float((self.scale * np.linalg.norm(self.curvature, axis=(1, 2))).max(initial=0.0))
+        gram = self.curvature if self.features is None else self.features @ self.features.transpose(0, 2, 1)
+        return float((self.scale * np.linalg.norm(gram, axis=(1, 2))).max(initial=0.0))
 
     def affordable(self) -> float:
         """Return about how many products with A cost as much as the eigenvectors of A."""
@@ -168,15 +180,25 @@ def memories(method: Method) -> Float[np.ndarray, "agents k"]:
     return scipy.linalg.helmert(method.agents).T if method.rule.conserves else np.eye(method.agents)
 
 
-def recursion(system: System, counts) -> Float[Array | np.ndarray, "count agents rank"]:
-    """Return the iteration after these numbers of steps, one step after the other."""
+def recursion(system: System, counts, mesh: Mesh | None = None) -> Float[Array | np.ndarray, "count agents rank"]:
+    """Return the iteration after these numbers of steps, one step after the other, over the devices of a mesh."""
     order, place = np.unique(counts, return_inverse=True)
+    _checks.fits("all agents' states", len(counts) * system.pull.size, "ask for fewer counts, or by sweep for losses")
     if len(order) == 0:
         return np.zeros((0, *system.pull.shape))
     if system.traced:
         return _every(system, int(order[-1]))[order[place]]
-    placed = system._replace(method=system.method.placed(np.float64))
-    return np.asarray(_some(placed, jnp.asarray(np.diff(order, prepend=0))))[place]
+    gaps = np.diff(order, prepend=0)
+    with sharding.others():
+        return sharding.gathered(_some(mesh, *placed(system, mesh), gaps))[place]
+
+
+def placed(system: System, mesh: Mesh | None) -> tuple[System, State]:
+    """Return a system and its start as JAX takes them: on the devices of a mesh, if there is one."""
+    parts = {name: each for name, each in system._asdict().items() if name != "method" and each is not None}
+    parts = {name: sharding.spread(each, mesh) for name, each in parts.items()}
+    start = jax.tree.map(lambda each: sharding.spread(each, mesh), system.start())
+    return system._replace(method=system.method.placed(np.float64, mesh), **parts), start
 
 
 @partial(jax.jit, static_argnums=1)
@@ -192,20 +214,27 @@ def _every(system, steps):
     return jnp.concatenate([start.theta[None], after])
 
 
-@jax.jit
-def _some(system, gaps):
-    return walk(system.step, system.start(), gaps, lambda state: state.theta)
+@partial(jax.jit, static_argnums=0)
+def _some(mesh, system, start, gaps):
+    def states(system, start, gaps):
+        return walk(system.step, start, gaps, lambda state: state.theta)[1]
+
+    lie = (sharding.OWN, sharding.OWN, sharding.ALL), sharding.STEPS
+    return sharding.mapped(states, mesh, *lie)(system, start, gaps)
 
 
-def walk(step: Callable, start: State, gaps, seen: Callable):
-    """Take gaps[0], then gaps[1], ... steps, under a JAX trace; return what is seen where each of them ends."""
+def walk(step: Callable, start: State, gaps, seen: Callable, done=0):
+    """Take gaps[0], then gaps[1], ... steps after ``done`` others, under a JAX trace.
+
+    Return the number of steps and the state at the end, and what is seen where each gap ends.
+    """
 
     def advance(carry, gap):
         count, state = carry
         state = jax.lax.fori_loop(count, count + gap, lambda k, state: step(state, k), state)
         return (count + gap, state), seen(state)
 
-    return jax.lax.scan(advance, (jnp.zeros((), gaps.dtype), start), gaps)[1]
+    return jax.lax.scan(advance, (jnp.zeros((), gaps.dtype) + done, start), gaps)
 
 
 def exponential(system: System, times) -> Float[Array | np.ndarray, "time agents rank"]:

@@ -2,7 +2,7 @@ r"""How :mod:`peerflow.linearize` finds F with :math:`K = F F^\top`, however the
 
 From the Jacobian: a randomized range finder. Products of :math:`J^\top` with random vectors are orthogonalized, a block
 at a time, until Gaussian vectors show that J has hardly anything outside of their span (Halko, Martinsson and Tropp
-2011, section 4).
+2011, section 4). Where samples are so many that J would not fit, :class:`Streamed` computes it anew for every product.
 
 By products with :math:`K = JJ^\top` alone, where J would not fit: a block Krylov space Q is grown from Gaussian
 vectors, and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthonormal
@@ -10,15 +10,15 @@ vectors, and :math:`F = KQ\,(Q^\top K Q)^{-1/2}`. This is :math:`JV` with orthon
 vectors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+import scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 from peerflow import _checks
@@ -29,11 +29,44 @@ from peerflow.models import Model
 # above rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are multiplied.
 _POWERS, _HOPELESS = 4, 50.0
 _BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
-# Of a unit vector, so much must be left beside V.
-_ORTHOGONAL = 0.1
+# So many numbers of a Jacobian are held where not all of them can be.
+_CHUNK = 2**24
+# A block of a Krylov space has at least one column for so many of those before.
+_GROWING = 2
+# Of a unit vector, so much of its square must be left beside V. Squares are known to a little less than this, relatively.
+_ORTHOGONAL, _SQUARES = 0.01, 1e-15
+# Singular values down to this, relative to the largest, come from their squares.
+_BY_SQUARES = 1e-7
 
 
-def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: float = 0.0):
+class Streamed(scipy.sparse.linalg.LinearOperator):
+    """The Jacobian (n, params) of very many samples: every product computes it anew, a few samples at a time."""
+
+    def __init__(self, model: Model, theta0, x, outputs: int, done: Callable[[int], object]):
+        """Take inputs (n, ...) for so many outputs a sample; ``done`` is told how many samples were used."""
+        super().__init__(np.float64, (len(x) * outputs, model.size))
+        self.model, self.theta0, self.x, self.done = model, theta0, x, done
+        self.samples = max(1, _CHUNK // (outputs * model.size))
+
+    def chunks(self) -> Iterator[Float[np.ndarray, "rows params"]]:
+        """Yield the Jacobian of some samples after the other."""
+        for start in range(0, len(self.x), self.samples):
+            some = self.x[start : start + self.samples]
+            yield np.asarray(self.model.jacobian(self.theta0, some)).reshape(-1, self.model.size)
+            self.done(len(some))
+
+    def _matmat(self, X):
+        return np.concatenate([J @ X for J in self.chunks()])
+
+    def _rmatmat(self, X):
+        total, start = np.zeros((self.shape[1], X.shape[1])), 0
+        for J in self.chunks():
+            total += J.T @ X[start : start + len(J)]
+            start += len(J)
+        return total
+
+
+def from_jacobian(J: Float[np.ndarray, "n params"] | Streamed, relative: float, absolute: float = 0.0):
     """Return J's singular values above both tolerances, its right singular vectors V, and F = J V.
 
     One tolerance is relative to J's norm, the other is not.
@@ -45,9 +78,13 @@ def from_jacobian(J: Float[np.ndarray, "n params"], relative: float, absolute: f
 
 def _trimmed(F, relative, absolute):
     """Return the singular values of F above the tolerances, and the rotation to their directions."""
-    _, s, rotation = np.linalg.svd(np.linalg.qr(F, mode="r"))
-    kept = rotation[s > max(relative * s.max(initial=0.0), absolute)].T
-    return s[: kept.shape[1]], kept
+    s, rotation = _singular(F)
+    least = max(relative * s.max(initial=0.0), absolute)
+    if least < _BY_SQUARES * s.max(initial=0.0):
+        _, s, directions = np.linalg.svd(np.linalg.qr(F, mode="r"))
+        rotation = directions.T
+    kept = s > least
+    return s[kept], rotation[:, kept]
 
 
 def _range(J, relative, absolute):
@@ -57,37 +94,42 @@ def _range(J, relative, absolute):
     :math:`2\sqrt{2/\pi}\, e` with probability :math:`1 - 2^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
     """
     draw = np.random.default_rng(0)
-    probes = J.T @ draw.standard_normal((len(J), _PROBES))
+    probes = J.T @ draw.standard_normal((J.shape[0], _PROBES))
     scale = np.linalg.norm(probes, axis=0).max(initial=0.0)
-    V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((len(J), 0)), 0.0
+    V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((J.shape[0], 0)), 0.0
     while (left := min(J.shape) - V.shape[1]) > 0:
         missed = np.linalg.norm(probes - V @ (V.T @ probes), axis=0).max()
         if missed <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
             break
         new = _sketch(J, draw)
-        if V.size:
-            # Pivoted, since fewer directions may be left than vectors. What is small has lost digits; what these hide
-            # of V is taken off the second time, and what then shrinks again is rounding.
-            pivoted: Any = scipy.linalg.qr(new - V @ (V.T @ new), mode="economic", pivoting=True)
-            new, left_over = pivoted[:2]
-            new = new[:, np.abs(np.diag(left_over)) > np.finfo(float).eps * scale]
-            new, left_over = np.linalg.qr(new - V @ (V.T @ new))
-            new = new[:, np.abs(np.diag(left_over)) > _ORTHOGONAL]
-        else:
-            new = np.linalg.qr(new)[0]
-        new = new[:, :left]
+        new = (_beside(V, new, np.finfo(float).eps * scale) if V.size else np.linalg.qr(new)[0])[:, :left]
         if new.shape[1] == 0:
             break
         V, F = np.hstack([V, new]), np.hstack([F, J @ new])
-        largest = largest or np.linalg.norm(F, 2)
+        largest = largest or _singular(F)[0].max(initial=0.0)
     return V, F
+
+
+def _beside(V, X, noise):
+    """Return an orthonormal basis of what X has beside V, but for directions that are small in it.
+
+    These come with a later block, where they are all that is left. By X^T X, many times faster than by Householder's
+    reflections. What is small has lost digits; what these hide of V, and of each other, is taken off the second time,
+    and what then shrinks again is rounding.
+    """
+    for least in (_SQUARES, _ORTHOGONAL):
+        X = X - V @ (V.T @ X)
+        squares, vectors = np.linalg.eigh(X.T @ X)
+        kept = squares > max(least * squares.max(initial=0.0), noise**2)
+        X = X @ (vectors[:, kept] / np.sqrt(squares[kept]))
+    return X[:, ::-1]
 
 
 def _sketch(J, draw):
     """Return J^T times a block of random vectors: Gaussian ones of randomly signed sums of a few rows of J."""
-    groups = len(J) // _SUMMED
-    if groups < 2 * _BLOCK:
-        return J.T @ draw.standard_normal((len(J), _BLOCK))
+    groups = J.shape[0] // _SUMMED
+    if groups < 2 * _BLOCK or isinstance(J, Streamed):
+        return J.T @ draw.standard_normal((J.shape[0], _BLOCK))
     place, signs = draw.permutation(len(J)) % groups, draw.choice([-1.0, 1.0], len(J))
     summed = scipy.sparse.csr_array((signs, (place, np.arange(len(J)))), shape=(groups, len(J))) @ J
     return summed.T @ draw.standard_normal((groups, _BLOCK))
@@ -105,14 +147,18 @@ def from_products(product: Callable, size: int, relative: float, absolute: float
         return np.zeros(0), np.zeros((size, 0)), np.zeros((size, 0))
     Q, Y, core = np.zeros((size, 0)), np.zeros((size, 0)), np.zeros((0, 0))
     while (left := size - Q.shape[1]) > 0:
-        for _ in range(2):
-            new = np.linalg.qr(new - Q @ (Q.T @ new))[0]
-        new = new[:, :left]
+        new = _beside(Q, new, np.finfo(float).eps * np.linalg.norm(new, axis=0).max())[:, :left]
+        if new.shape[1] == 0:
+            break
         image = product(new)
         cross = Q.T @ image
         core = np.block([[core, cross], [cross.T, new.T @ image]])
         Q, Y, new = np.hstack([Q, new]), np.hstack([Y, image]), image
         largest = largest or np.linalg.norm(core, 2)
+        if Q.shape[1] > _GROWING * image.shape[1]:
+            # Few large blocks cost less than many small ones, each with a look at what is missed.
+            more = Q.shape[1] // _GROWING - image.shape[1]
+            new = np.hstack([image, product(draw.standard_normal((size, more)))])
         if _within(
             max(relative**2 * largest, absolute**2), partial(_approximate, Q, Y, core, largest), product, seen, probes
         ):

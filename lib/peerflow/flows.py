@@ -37,14 +37,19 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jax.core import Tracer
 from jaxtyping import Array, Complex, Float
 
 from peerflow import _checks, engines, integrate, modes
+from peerflow._progress import bar
 from peerflow.engines import may_overflow
 from peerflow.linearize import Expansion, Linearization
 from peerflow.methods import Method
 from peerflow.objectives import Evaluation, evaluate, loss_function
+
+# So many counts of a sweep are computed at a time.
+_SEEN = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +155,7 @@ class Dynamics:
         if self.loss != "mse":
             states = integrate.iterate(*self._integrated, counts)
         elif self._system.traced or counts.max(initial=0) <= self._system.affordable():
-            states = engines.recursion(self._system, counts)
+            states = engines.recursion(self._system, counts, self.lin.agents.mesh)
         else:
             states = self._solution.after(counts)
         return Trajectory(self.lin, counts.astype(float), states, self.loss)
@@ -189,9 +194,11 @@ class Dynamics:
     def _system(self) -> engines.System:
         if self.loss != "mse":
             raise ValueError(f'only loss="mse" has a closed form, and so A, u and their spectrum, got {self.loss!r}')
-        agents = self.lin.agents
+        agents, lin = self.lin.agents, self.lin
         scale = self.step_size * (self.method.gain * agents.gains / agents.counts)
-        return engines.System(self.method, scale, self.lin.curvature, self.lin.pull)
+        if 2 * lin.features.shape[1] < lin.rank:
+            return engines.System(self.method, scale, None, lin.pull, lin.features)
+        return engines.System(self.method, scale, lin.curvature, lin.pull)
 
     @cached_property
     def _integrated(self) -> tuple[integrate.Nonlinear, Callable]:
@@ -233,21 +240,29 @@ def predict(method: Method, lin: Linearization, *, step_size: float, loss: str |
 
 
 def sweep(
-    methods: Sequence[Method], lin: Linearization, *, step_sizes, counts, of: str = "local"
+    methods: Sequence[Method],
+    lin: Linearization,
+    *,
+    step_sizes,
+    counts,
+    of: str = "local",
+    progress: bool | None = None,
 ) -> Float[np.ndarray, "m s count agents"]:
     """Return the losses that :func:`predict` gives after these numbers of steps, of every method with every step size.
 
     All are computed at once, for the squared loss. Steps are taken one by one, so counts should be those of a training
-    run.
+    run. No states are kept: of very many agents, these are the losses at many times that fit into memory.
 
     Parameters
     ----------
     methods
-        For as many agents as ``lin`` has; their mixing matrices are made dense.
+        For as many agents as ``lin`` has. Sparse mixing matrices stay so, and are taken one after the other.
     step_sizes, counts
         Step sizes (s,), and numbers of steps.
     of
         The losses of ``"local"`` objectives, each agent's own, or of the ``"global"`` one at each agent's parameters.
+    progress
+        As in :func:`peerflow.training.train`.
 
     Raises
     ------
@@ -262,36 +277,54 @@ def sweep(
         _checks.positive("step_size", step_size)
     units = [predict(method, lin, step_size=1.0)._system for method in methods]
     order, place = np.unique(_checks.counts("counts", counts), return_inverse=True)
-    # The losses are squared norms of [F_q, r_q] times [z, 1]; an orthonormal factor does not change them.
-    rows = np.concatenate([lin.features, lin.residuals0[..., None]], axis=-1)
-    if _checks.choice("of", of, {"local": False, "global": True}):
-        rows *= np.sqrt(lin.agents.weights / (2 * lin.agents.counts))[:, None, None]
-        roots = np.linalg.qr(rows.reshape(1, -1, rows.shape[-1]), mode="r")
-    else:
-        roots = np.linalg.qr(rows, mode="r") / np.sqrt(2 * lin.agents.counts)[:, None, None]
+    roots = jnp.asarray(_roots(lin, _checks.choice("of", of, {"local": False, "global": True})))
     groups = {}
     for at, method in enumerate(methods):
-        groups.setdefault((method.rule, method.objective, method.W.shape), []).append(at)
+        key = at if scipy.sparse.issparse(method.W) else (method.rule, method.objective, method.W.shape)
+        groups.setdefault(key, []).append(at)
     losses = np.empty((len(methods), len(step_sizes), len(order), lin.agents.size))
-    for places in groups.values():
-        W = jnp.asarray(np.stack([methods[at].dense for at in places]))
-        gaps = jnp.asarray(np.diff(order, prepend=0))
-        unit = units[places[0]]._replace(method=methods[places[0]].placed(np.float64))
-        losses[places] = _swept(unit, W, jnp.asarray(step_sizes, jnp.float64), roots, gaps)
+    etas, gaps = jnp.asarray(step_sizes, jnp.float64), jnp.asarray(np.diff(order, prepend=0))
+    with bar(progress, len(order) * len(groups), "sweep") as advance:
+        for key, places in groups.items():
+            W = None if isinstance(key, int) else jnp.asarray(np.stack([methods[at].dense for at in places]))
+            unit, start = engines.placed(units[places[0]], None)
+            states = jax.tree.map(lambda each, W=W: _copies(each, W, etas), (jnp.zeros((), gaps.dtype), start))
+            for seen in range(0, len(order), _SEEN):
+                states, some = _swept(unit, W, etas, roots, states, gaps[seen : seen + _SEEN])
+                losses[places, :, seen : seen + _SEEN] = some
+                advance(some.shape[-2])
     return losses[:, :, place]
 
 
-@jax.jit
-def _swept(unit, W, step_sizes, roots, gaps):
-    """Return the losses for every W and step size; the method of ``unit`` gives the rule alone."""
+def _roots(lin, everywhere) -> Float[np.ndarray, "q rows rank_1"]:
+    """Return matrices whose squared norms, times [z, 1], are the losses: [F_q, r_q] but for an orthonormal factor."""
+    rows = np.concatenate([lin.features, lin.residuals0[..., None]], axis=-1)
+    weights = lin.agents.weights if everywhere else np.ones(lin.agents.size)
+    rows *= np.sqrt(weights / (2 * lin.agents.counts))[:, None, None]
+    rows = rows.reshape(1, -1, rows.shape[-1]) if everywhere else rows
+    return np.linalg.qr(rows, mode="r") if rows.shape[1] > rows.shape[2] else rows
 
-    def one(W, step_size):
-        system = unit._replace(method=replace(unit.method, W=W), scale=step_size * unit.scale)
+
+def _copies(each, W, etas):
+    """Return a start for every W, if there are several, and every step size."""
+    return jnp.broadcast_to(each, (*(() if W is None else W.shape[:1]), len(etas), *each.shape))
+
+
+@jax.jit
+def _swept(unit, W, step_sizes, roots, states, gaps):
+    """Go on by these gaps for every W, or that of ``unit`` if there is none, and every step size; return the losses."""
+
+    def one(W, step_size, reached):
+        method = unit.method if W is None else replace(unit.method, W=W)
+        system = unit._replace(method=method, scale=step_size * unit.scale)
 
         def losses(state):
             errors = (roots[..., :-1] @ state.theta[..., None])[..., 0] + roots[..., -1]
             return jnp.sum(errors**2, axis=-1)
 
-        return engines.walk(system.step, system.start(), gaps, losses)
+        return engines.walk(system.step, reached[1], gaps, losses, reached[0])
 
-    return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(W, step_sizes)
+    if W is None:
+        # One by one: a sparse W cannot be mapped over, nor would states of so many agents fit.
+        return jax.lax.map(lambda each: one(None, *each), (step_sizes, states))
+    return jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(W, step_sizes, states)

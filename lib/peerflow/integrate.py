@@ -112,4 +112,4 @@ def _flow(loss_fn, problem, grid, rtol, atol):
 
 @partial(jax.jit, static_argnums=0)
 def _iteration(loss_fn, problem, gaps):
-    return walk(partial(problem.step, loss_fn), problem.start(), gaps, lambda state: state.theta)
+    return walk(partial(problem.step, loss_fn), problem.start(), gaps, lambda state: state.theta)[1]

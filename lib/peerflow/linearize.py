@@ -19,6 +19,7 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from peerflow import _checks, factors, kernels
+from peerflow._progress import bar
 from peerflow.data import AgentData
 from peerflow.models import Model, starts
 
@@ -157,6 +158,7 @@ def linearize(
     accuracy: float | None = None,
     steps: int | None = None,
     step_size: float | None = None,
+    progress: bool | None = None,
 ) -> Linearization:
     r"""Expand the model about a common start.
 
@@ -175,6 +177,9 @@ def linearize(
         the iteration. Directions that hardly move in that time are dropped. (Where agents hold different numbers of
         samples, the norm weighs each agent's residuals by its constant c_q.) This is a bound for the worst case;
         residuals that point everywhere are right to far more, and losses likewise.
+    progress
+        As in :func:`peerflow.training.train`, where samples are too many for a Jacobian to be held: each time one of
+        them is used. How often that is follows from the rank.
 
     Raises
     ------
@@ -200,16 +205,25 @@ def linearize(
     tolerance, absolute = _relative(tolerance), _absolute(agents, accuracy, steps, step_size)
     x = agents.pooled()[0]
     outputs = np.asarray(model.apply(theta0, x)).reshape(-1)
+    dual = None
     if outputs.size * model.size <= _HELD:
         jacobian = np.asarray(model.jacobian(theta0, x)).reshape(-1, model.size)
         values, basis, features = factors.from_jacobian(jacobian, tolerance, absolute)
-        dual = None
+    elif _tall(model, outputs.size):
+        with bar(progress, None, "linearize") as advance:
+            streamed = factors.Streamed(model, theta0, x, agents.outputs, advance)
+            values, basis, features = factors.from_jacobian(streamed, tolerance, absolute)
     else:
         product = _kernel(model, theta0, x, outputs.size)
         values, dual, features = factors.from_products(product, outputs.size, max(tolerance, _KERNEL), absolute)
         basis = None
     rows = _by_agent(agents, outputs), _by_agent(agents, features)
     return Linearization(model, agents, theta0, *rows, values, basis, dual)
+
+
+def _tall(model, rows) -> bool:
+    """Say whether neither Jacobian nor kernel can be held, and the Jacobian has the fewer columns."""
+    return rows**2 > _HELD and model.size <= rows
 
 
 def _kernel(model, theta0, x, size):

@@ -48,10 +48,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jax.experimental.sparse import BCOO
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from numpy.polynomial import Polynomial
 
-from peerflow import _checks, mixing
+from peerflow import _checks, mixing, sharding
 from peerflow.objectives import gradient_scale
 
 w = Polynomial([0.0, 1.0])
@@ -234,6 +235,7 @@ class Method:
     @cached_property
     def dense(self) -> Float[np.ndarray, "*period agents agents"]:
         """W as a dense array."""
+        _checks.fits("a dense W", self.W.shape[0] * self.agents, "what needs only products with W takes it sparse")
         return self.W if isinstance(self.W, np.ndarray) else self.W.toarray()
 
     def check_flow(self) -> None:
@@ -242,8 +244,10 @@ class Method:
             why = "remembers more than its parameters" if self.rule.memory else "has another W at other steps"
             raise ValueError(f"a gradient flow is of parameters and one W, and {self.name} {why}: use after(counts)")
 
-    def placed(self, dtype) -> "Method":
-        """Return the method with W as JAX takes it, dense or sparse."""
+    def placed(self, dtype, mesh: Mesh | None = None) -> "Method":
+        """Return the method with W as JAX takes it, dense or sparse, or over the devices of a mesh."""
+        if mesh is not None:
+            return replace(self, W=sharding.links(self.W, mesh, dtype))
         if scipy.sparse.issparse(self.W):
             return replace(self, W=BCOO.from_scipy_sparse(self.W.astype(dtype)))
         return replace(self, W=jnp.asarray(self.W, dtype))

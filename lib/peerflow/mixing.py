@@ -19,11 +19,15 @@ import networkx as nx
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+import scipy.sparse.linalg
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 from scipy.sparse import csr_array
 
 from peerflow import _checks
+
+# Beyond so many agents a sparse W stays sparse: so many vectors are held for an eigenvalue, known as closely as this.
+_LANCZOS, _VECTORS, _CLOSE = 1000, 64, 1e-10
 
 
 def metropolis_hastings(graph: nx.Graph, *, sparse: bool = False) -> Float[np.ndarray, "agents agents"] | csr_array:
@@ -165,13 +169,61 @@ def spectral_gap(W) -> float:
 
     Disagreement shrinks at least like :math:`|\lambda_2|^k` over k rounds when W is symmetric. A single agent has
     nothing to disagree about: its gap is 1.
+
+    A sparse W of more than a thousand agents stays sparse: ARPACK, which is Lanczos's method where W is symmetric,
+    finds its largest eigenvalue on what sums to zero over the agents.
+
+    Raises
+    ------
+    ValueError
+        If W is not doubly stochastic, or ARPACK does not converge.
     """
     W = doubly_stochastic(W)
+    if isinstance(W, csr_array) and W.shape[0] > _LANCZOS:
+        return float(1 - abs(_extreme(W, "LM")))
     W = W.toarray() if isinstance(W, csr_array) else W
     if len(W) == 1:
         return 1.0
     modulus = np.sort(np.abs(np.linalg.eigvals(W)))
     return float(1 - modulus[-2])
+
+
+def smallest_eigenvalue(W) -> float:
+    """Return the smallest eigenvalue of a symmetric W, dense or sparse, as :func:`spectral_gap` finds the largest.
+
+    Raises
+    ------
+    ValueError
+        If W is not doubly stochastic and symmetric, or ARPACK does not converge.
+    """
+    W = doubly_stochastic(W)
+    if not is_symmetric(W):
+        raise ValueError("W must be symmetric, or its eigenvalues may be complex")
+    if isinstance(W, csr_array) and W.shape[0] > _LANCZOS:
+        # Above -1 on what sums to zero, and zero at least once elsewhere: the deflated 1.
+        return float(_extreme(W, "SA"))
+    return float(np.linalg.eigvalsh(W.toarray() if isinstance(W, csr_array) else W)[0])
+
+
+def _extreme(W, which):
+    """Return the eigenvalue of a sparse W that ARPACK calls extreme, on the space of what sums to zero."""
+    symmetric, Q = is_symmetric(W), W.shape[0]
+
+    def product(x):
+        return W @ x - x.mean()
+
+    # Agreement itself would break Lanczos's method down: it is an eigenvector.
+    start = np.random.default_rng(0).standard_normal(Q)
+    start -= start.mean()
+    if np.linalg.norm(product(start)) < 1e-12 * np.linalg.norm(start):
+        return 0.0
+    solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
+    operator: Any = scipy.sparse.linalg.LinearOperator((Q, Q), matvec=product, dtype=np.float64)
+    try:
+        found = solve(operator, k=1, which=which, v0=start, ncv=_VECTORS, tol=_CLOSE, return_eigenvectors=False)
+    except scipy.sparse.linalg.ArpackError as error:
+        raise ValueError(f"the extreme eigenvalue of W was not found: {error}") from None
+    return found[0]
 
 
 def effective_neighbours(W, *, decay: float) -> float:

@@ -78,6 +78,11 @@ class Layer(NamedTuple):
     g: Float[Array, "n outputs o"]
     """The derivative of the outputs in what the layer gives."""
 
+    def jacobian(self) -> tuple[Float[Array, "n outputs ok"], Float[Array, "n outputs o"]]:
+        """Return the Jacobian in the layer's weights, and in its biases."""
+        weights = self.g[..., None] * self.a[:, None, None, :-1]
+        return weights.reshape(*self.g.shape[:2], -1), self.g * self.a[:, None, -1:]
+
 
 @dataclass(frozen=True)
 class StandardNormal:

@@ -30,7 +30,7 @@ import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float
 
-from peerflow import _checks
+from peerflow import _checks, mixing
 from peerflow.engines import state_matrix
 from peerflow.flows import predict
 from peerflow.linearize import Linearization
@@ -88,14 +88,14 @@ def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete
     ValueError
         If the method is for another number of agents, a name is unknown, or the method has no flow.
     """
-    scale, psi, continuous = _arguments(method, lin, time)
-    if lin.rank == 0 or np.isinf(stable := _sufficient(method, psi, continuous)):
+    scale, largest, continuous = _arguments(method, lin, time)
+    if lin.rank == 0 or np.isinf(stable := _sufficient(method, largest, continuous)):
         return np.inf
-    crossing, far = np.inf, _FAR / _largest(psi)
+    crossing, far = np.inf, _FAR / largest
     if method.printed and method.symmetric:
         roots = _roots(lin, scale)
         crossing = max(stable, _real_crossing(method, roots, 1.0 if continuous else -1.0))
-        if not method.rule.mixes or _smallest(method.dense) >= 0:
+        if not method.rule.mixes or _smallest(method.W) >= 0:
             return float(crossing)
         if np.isfinite(crossing):
             far = (1 - _FOUND) * crossing
@@ -106,9 +106,9 @@ def step_size_limit(method: Method, lin: Linearization, *, time: str = "discrete
             # An eigenvalue grows like -lowest c: somewhere the flow blows up.
             far = max(far, -_FAR / lowest)
     moving = int((lin.singular_values > _MOVING * lin.singular_values[0]).sum())
-    growth = partial(_growth, method, psi[:, :moving, :moving], continuous)
+    growth = partial(_growth, method, scale[:, None, None] * lin.curvature[:, :moving, :moving], continuous)
     near, factor = (_NEAR, _FACTOR) if method.rule.printed else (_NEAR_ANY, _FACTOR_ANY)
-    return float(min(crossing, _first_crossing(growth, stable, near / _largest(psi), far, factor)))
+    return float(min(crossing, _first_crossing(growth, stable, near / largest, far, factor)))
 
 
 def sufficient_limit(method: Method, lin: Linearization, *, time: str = "discrete") -> float:
@@ -140,10 +140,10 @@ def sufficient_limit(method: Method, lin: Linearization, *, time: str = "discret
 
     Arguments and errors as in :func:`step_size_limit`; for other rules nothing is known, which is a ``ValueError``.
     """
-    _, psi, continuous = _arguments(method, lin, time)
+    _, largest, continuous = _arguments(method, lin, time)
     if not method.rule.printed:
         raise ValueError(f"sufficient limits are known for DGD, ATC and CTA, got {method.name}: use step_size_limit")
-    return np.inf if lin.rank == 0 else float(_sufficient(method, psi, continuous))
+    return np.inf if lin.rank == 0 else float(_sufficient(method, largest, continuous))
 
 
 def spectral_abscissa(method: Method, lin: Linearization, *, step_size: float) -> float:
@@ -225,45 +225,49 @@ def final_disagreement(method: Method, gradients, *, step_size: float) -> Float[
 
 
 def _arguments(method, lin, time):
-    """Check; return each agent's c at step size one, the blocks of Psi times that, and if time is continuous."""
+    """Check; return each agent's c and the largest curvature c Psi at step size one, and if time is continuous."""
     _checks.instance("method", method, Method)
     _checks.instance("lin", lin, Linearization)
     _checks.shape_of("W", method.W.shape[-2:], (lin.agents.size,) * 2)
     if continuous := _checks.choice("time", time, _TIMES):
         method.check_flow()
     scale = method.gain * lin.agents.gains / lin.agents.counts
-    return scale, scale[:, None, None] * lin.curvature, continuous
+    # Of F^T F and F F^T, which have the same largest eigenvalue, the smaller one.
+    F = lin.features
+    gram = lin.curvature if F.shape[1] >= F.shape[2] else F @ F.transpose(0, 2, 1)
+    return scale, (scale * np.linalg.eigvalsh(gram)[:, -1]).max() if lin.rank else 0.0, continuous
 
 
 def _largest(psi):
     return np.linalg.eigvalsh(psi).max()
 
 
-def _sufficient(method, psi, continuous):
+def _sufficient(method, largest, continuous):
     """Return the sufficient bound on the step size, or zero if none is known."""
     if method.varies:
-        return min(_sufficient(each, psi, continuous) for each in method.phases)
+        return min(_sufficient(each, largest, continuous) for each in method.phases)
     if not method.rule.printed:
         return 0.0
-    W, symmetric = method.dense, method.symmetric
     if method.rule.mixes:
         s = 2.0
-        if continuous and symmetric:
-            s = 1 - 1 / _smallest(W) if _smallest(W) < 0 else np.inf
+        if continuous and method.symmetric:
+            lowest = _smallest(method.W)
+            s = 1 - 1 / lowest if lowest < 0 else np.inf
     elif continuous:
         s = np.inf
-    elif symmetric:
-        s = 1 + _smallest(W)
+    elif method.symmetric:
+        s = 1 + _smallest(method.W)
     else:
+        W = method.dense
         gap = 1 - np.linalg.norm(W - 1 / len(W), 2)
         s = max(2 * W.diagonal().min(), gap / 2)
         s = s if s > _ROUNDING else 0.0
-    return s / _largest(psi)
+    return s / largest
 
 
 def _smallest(W):
     """Return the smallest eigenvalue of symmetric W, without the rounding of 0 and -1."""
-    smallest = np.linalg.eigvalsh(W)[0]
+    smallest = mixing.smallest_eigenvalue(W)
     return next((exact for exact in (0.0, -1.0) if abs(smallest - exact) < _ROUNDING), smallest)
 
 
@@ -275,6 +279,7 @@ def _roots(lin: Linearization, scale) -> Float[np.ndarray, "agents k rank"]:
 def _coupling(roots, M):
     """Return F M F^T, whose blocks are M_qr F_q F_r^T."""
     size = roots.shape[0] * roots.shape[1]
+    _checks.fits("all agents' samples squared", size**2, "sufficient_limit needs only products with W")
     return np.einsum("qir,qp,pjr->qipj", roots, M, roots, optimize=True).reshape(size, size)
 
 

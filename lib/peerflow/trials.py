@@ -72,7 +72,7 @@ def train(
     scale = jnp.asarray(eta * method.gain * agents.gains, theta.dtype)
     placed = method.placed(theta.dtype)
     losses, params = _scan(model, not final_only, placed, stochastic.links, data, scale, theta, drawn)
-    return Run(np.asarray(losses), np.asarray(params), model, agents, "mse")
+    return Run(np.asarray(losses), np.asarray(params), np.arange(steps + 1), model, agents, "mse")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
