@@ -12,6 +12,7 @@ import wide
 from peerflow import data, models
 
 QUESTION = "convolutions, 10^6 parameters, 200 steps"
+LAYOUT = "NHWC", "HWIO", "NHWC"
 CHANNELS = (64, 160, 240, 264)
 
 
@@ -27,9 +28,7 @@ def network():
         for layer, kernel in enumerate(params["kernels"]):
             scale = (kernel.shape[0] * kernel.shape[1] * kernel.shape[2]) ** -0.5
             stride = (1, 1) if layer == 0 else (2, 2)
-            x = jax.lax.conv_general_dilated(
-                x, scale * kernel, stride, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            x = jax.lax.conv_general_dilated(x, scale * kernel, stride, "SAME", dimension_numbers=LAYOUT)
             x = jnp.tanh(x)
         flat = x.reshape(len(x), -1)
         return flat @ params["head"][:, None] / flat.shape[1] ** 0.5

@@ -5,7 +5,6 @@ after every step are those of the linearized iteration. At small Q the answer is
 matrices, and the exponents are fits to times of problems that differ in one size.
 """
 
-import sys
 import time
 
 import networkx as nx
@@ -67,30 +66,26 @@ def large(name, graph):
     losses, lin = predicted(method, model, agents, theta0, progress=True)
     seconds = time.perf_counter() - begun
     peak = timing.peak()
-    taken, run = timing.once(
-        lambda: train(method, model, agents, theta0, step_size=STEP_SIZE, steps=TIMED, counts=[TIMED])
-    )
-    longer, _ = timing.once(
-        lambda: train(method, model, agents, theta0, step_size=STEP_SIZE, steps=2 * TIMED, counts=[2 * TIMED])
-    )
-    step = (longer - taken) / TIMED
+    runs = [
+        timing.once(lambda n=n: train(method, model, agents, theta0, step_size=STEP_SIZE, steps=n, counts=[n]))
+        for n in (TIMED, 2 * TIMED)
+    ]
+    step, run = (runs[1][0] - runs[0][0]) / TIMED, runs[0][1]
     error = timing.difference(losses[TIMED], run.losses[0])
     note = f"{len(graph)} peers, {graph.number_of_edges()} edges, rank {lin.rank}; error: beside trained losses"
     yield timing.Row(QUESTION, name, seconds, unit="s", goal=300, error=error, allowed=1e-3, note=note)
     yield timing.Row(QUESTION, f"{name}, memory", peak, unit="GB", goal=12, note="the most that was held")
     yield timing.Row(QUESTION, f"{name}, training", step * STEPS, unit="s", note=f"extrapolated from {2 * TIMED} steps")
-    gap, seconds = timing.once(lambda: mixing.spectral_gap(method.W))[::-1]
-    limit = stability.sufficient_limit(method, lin)
-    yield timing.Row(
-        QUESTION, f"{name}, spectral gap", seconds, unit="s", note=f"{gap:.3g}; steps up to {limit:.3g} are stable"
-    )
+    seconds, gap = timing.once(lambda: mixing.spectral_gap(method.W))
+    note = f"{gap:.3g}; steps up to {stability.sufficient_limit(method, lin):.3g} are stable"
+    yield timing.Row(QUESTION, f"{name}, spectral gap", seconds, unit="s", note=note)
 
 
 def small():
     """Compare with dense matrices and the eigenvectors of A."""
     graph = geometric(300)
     method, model, agents, theta0 = problem(graph, width=32)
-    losses, lin = predicted(method, model, agents, theta0)
+    losses, _ = predicted(method, model, agents, theta0)
     dense = DGD(method.dense)
     expected = predict(dense, linearize(model, agents, theta0), step_size=STEP_SIZE).after(np.arange(STEPS + 1)).losses
     yield timing.Row(
@@ -105,9 +100,8 @@ def exponents():
             given = BASE | {varied: size}
             parts = problem(circulant(given["peers"], given["degree"]), given["width"])
             predicted(*parts, steps=2)  # compiled
-            seconds.append(
-                min(timing.once(lambda p=parts, n=given["steps"]: predicted(*p, steps=n))[0] for _ in range(2))
-            )
+            runs = [timing.once(lambda p=parts, n=given["steps"]: predicted(*p, steps=n))[0] for _ in range(2)]
+            seconds.append(min(runs))
         slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
         note = ", ".join(f"{size:,}: {each:.2g} s" for size, each in zip(sizes, seconds, strict=True))
         yield timing.Row("exponent of time, many peers", name, slope, unit="in the exponent", goal=1.1, note=note)
@@ -121,6 +115,4 @@ def rows():
 
 
 if __name__ == "__main__":
-    if "--quick" in sys.argv:
-        PEERS = 2_000
     timing.report(rows())

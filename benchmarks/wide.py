@@ -42,9 +42,8 @@ def predicted(question, model, agents, theta0, *, step_size, goal=None):
     error = timing.difference(losses[2 * TIMED], training[1][1].losses[0])
     limit = stability.sufficient_limit(method, lin)
     note = f"P = {model.size:,}, rank {lin.rank}; steps up to {limit:.3g} are stable; error: beside trained losses"
-    yield timing.Row(
-        question, "linearize and predict", seconds, unit="s", goal=goal, error=error, allowed=1e-2, note=note
-    )
+    fields = {"unit": "s", "goal": goal, "error": error, "allowed": 1e-2, "note": note}
+    yield timing.Row(question, "linearize and predict", seconds, **fields)
     yield timing.Row(question, "memory", peak, unit="GB", goal=6, note="the most that was held")
     yield timing.Row(question, "parameters at the end", pulled, unit="s", note="one product with the Jacobian an agent")
     yield timing.Row(question, "training", step * STEPS, unit="s", note=f"extrapolated from {2 * TIMED} steps")

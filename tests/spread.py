@@ -49,7 +49,7 @@ def mixed(mesh=None):
             product = same @ v
             if mesh is not None:
                 lie = (sharding.OWN, sharding.OWN), sharding.OWN
-                spread = sharding.links(same, mesh, float), sharding.spread(v, mesh)
+                spread = sharding.scatter(same, mesh, float), sharding.spread(v, mesh)
                 product = sharding.gathered(sharding.mapped(lambda W, v: W @ v, mesh, *lie)(*spread))
             found[f"{name} product {seed}"] = product
     return found

@@ -36,7 +36,7 @@ def test_a_wrong_shape_is_seen_where_it_goes_in(lin):
 
 def test_a_wrong_shape_is_seen_where_it_comes_out(lin, monkeypatch):
     system = engines.System(DGD(CYCLE), np.ones(4), lin.curvature, lin.pull)
-    monkeypatch.setattr(engines, "_some", lambda system, gaps: np.zeros((len(gaps), 4)))
+    monkeypatch.setattr(engines, "_some", lambda mesh, system, start, gaps: np.zeros((len(gaps), 4)))
     with pytest.raises(TypeCheckError, match=r"return value of peerflow\.engines\.recursion"):
         engines.recursion(system, [1, 2])
 

@@ -123,6 +123,7 @@ CALLS = {
     "mixing.doubly_stochastic:W": (lambda a: dense(mixing.doubly_stochastic(a)), W),
     "mixing.is_symmetric:W": (mixing.is_symmetric, W),
     "mixing.spectral_gap:W": (mixing.spectral_gap, W),
+    "mixing.smallest_eigenvalue:W": (mixing.smallest_eigenvalue, W),
     "mixing.effective_neighbours:W": (lambda a: mixing.effective_neighbours(a, decay=0.5), W),
     "mixing.disagreement:params": (mixing.disagreement, EACH),
     "mixing.max_norm_synchronization:theta": (
@@ -164,6 +165,10 @@ CALLS = {
     "mixing.one_or_several:W": (lambda a: dense(mixing.one_or_several(a)), W),
     "methods.Method.start:theta": (lambda a: METHOD.start(a).theta, EACH),
     "methods.Method.update:theta": (lambda a: METHOD.update(a, lambda t: t, 0.5), EACH),
+    "training.train:counts": (
+        lambda a: training.train(METHOD, MODEL, AGENTS, THETA, **STEP, steps=2, counts=a).losses,
+        COUNTS,
+    ),
     "training.train:theta0": (lambda a: training.train(METHOD, MODEL, AGENTS, a, **STEP, steps=2).params, EACH),
     "training.Run.outputs:x": (RUN.outputs, POINTS),
     "training.Run.evaluate:x": (lambda a: np.stack(RUN.evaluate(a, Y[0])), POINTS),
@@ -402,9 +407,9 @@ def public():
 
 RESULTS = {"Trajectory", "Dynamics", "Linearization", "Run", "Synchronization", "FlowEquation", "Errors", "Comparison"}
 RESULTS |= {"Model", "Method", "Padded", "Evaluation", "Expansion", "Horizon", "Moments", "Spread", "Sample", "Links"}
-RESULTS |= {"Rule", "State", "Recursion", "Search"}
+RESULTS |= {"Rule", "State", "Recursion", "Search", "Scattered"}
 # What linearize and flows call, with arrays that they have checked; and the maps themselves, for use under JAX.
-INSIDE = {"factors", "integrate", "networks"}
+INSIDE = {"factors", "integrate", "networks", "sharding"}
 SOLVERS = {
     "System",
     "recursion",

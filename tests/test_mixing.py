@@ -7,7 +7,9 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import assert_close
+from rejection import check
 
+from peerflow import mixing
 from peerflow.mixing import (
     disagreement,
     doubly_stochastic,
@@ -172,3 +174,36 @@ def test_disagreement_is_the_root_mean_square_distance_from_the_mean(rng):
 def test_symmetry_is_seen_through_rounding():
     assert is_symmetric(np.eye(3)) and is_symmetric([[0.1 + 0.2, 0.7], [0.7, 0.3]])
     assert not is_symmetric(np.roll(np.eye(3), 1, axis=1))
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_large_w_stays_sparse(monkeypatch, symmetric):
+    """The eigenvalues that ARPACK finds are those of the dense matrix; the gap of a torus is known."""
+    monkeypatch.setattr(mixing, "_LANCZOS", 80)
+    W = metropolis_hastings(nx.random_regular_graph(4, 150, seed=1), sparse=True)
+    W = W if symmetric else 0.7 * W + 0.3 * scipy.sparse.csr_array(np.roll(np.eye(150), 1, axis=1))
+    monkeypatch.setattr(mixing.csr_array, "toarray", None)
+    assert abs(spectral_gap(W) - dense_gap(W)) < 1e-9
+    if symmetric:
+        assert abs(mixing.smallest_eigenvalue(W) - np.linalg.eigvalsh(W @ np.eye(150))[0]) < 1e-9
+
+
+def dense_gap(W):
+    return 1 - np.sort(abs(np.linalg.eigvals(W @ np.eye(W.shape[0]))))[-2]
+
+
+def test_the_gap_of_a_large_torus_and_of_averaging(monkeypatch):
+    W = metropolis_hastings(nx.grid_2d_graph(40, 40, periodic=True), sparse=True)
+    assert abs(spectral_gap(W) - 0.4 * (1 - np.cos(2 * np.pi / 40))) < 1e-9
+    monkeypatch.setattr(mixing, "_LANCZOS", 10)
+    assert spectral_gap(scipy.sparse.csr_array(np.full((20, 20), 0.05))) == 1
+
+
+def test_smallest_eigenvalue():
+    assert abs(mixing.smallest_eigenvalue(metropolis_hastings(nx.cycle_graph(4))) + 1 / 3) < 1e-15
+    check(lambda: mixing.smallest_eigenvalue(np.roll(np.eye(3), 1, axis=1)), "W must be symmetric")
+
+
+def test_a_large_graph_in_pieces_is_refused_within_seconds():
+    graph = nx.disjoint_union(nx.cycle_graph(50_000), nx.cycle_graph(50_000))
+    check(lambda: metropolis_hastings(graph, sparse=True), "graph must be connected, got 2 components")

@@ -102,7 +102,7 @@ def test_the_core_is_small_and_holds_nobody_back(metadata):
 def test_only_neural_tangents_is_pinned(metadata):
     assert set(metadata.get_all("Provides-Extra")) == EXTRAS
     operators = {e: {one.operator for r in required(metadata, e).values() for one in r.specifier} for e in EXTRAS}
-    assert operators == {"losses": {">="}, "book": {">="}, "ntk": {"=="}}
+    assert operators == {"losses": {">="}, "checkpoints": {">="}, "book": {">="}, "ntk": {"=="}}
     assert not {"tensorflow", "tf2jax"} & {name for extra in EXTRAS for name in required(metadata, extra)}
 
 

@@ -134,4 +134,4 @@ def test_devices_must_hold_equally_many_agents(monkeypatch):
 
 def test_a_mesh_of_one_device_moves_nothing():
     W = mixing.metropolis_hastings(nx.cycle_graph(4), sparse=True)
-    assert sharding.links(W, MESH, float).sends == ()
+    assert sharding.scatter(W, MESH, float).sends == ()

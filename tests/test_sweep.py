@@ -1,10 +1,13 @@
 """A sweep is every single prediction, at once."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import jax
 import networkx as nx
 import numpy as np
 import pytest
-from problems import AGENTS, CYCLE, RING, STAR, assert_close, network
+from problems import AGENTS, CYCLE, RING, STAR, agent_data, assert_close, network
 from rejection import check
 
 from peerflow import ATC, CTA, DGD, linearize, mixing, predict, sweep
@@ -54,3 +57,24 @@ def test_other_losses_are_not_traced(lin):
         return predict(DGD(CYCLE), lin, step_size=step_size, loss=absolute).after([3]).losses.sum()
 
     check(lambda: jax.grad(final)(0.1), 'only loss="mse" may be differentiated')
+
+
+def test_sparse_matrices_are_swept_as_dense_ones(monkeypatch):
+    """One by one, in pieces, with progress; and where agents have fewer samples than there are directions."""
+    problem = network(2, widths=(16,))
+    agents = agent_data(outputs=2, agents=6, samples=2)
+    lin = linearize(problem.model, agents, problem.theta0)
+    assert 2 * lin.features.shape[1] < lin.rank
+    monkeypatch.setattr("peerflow.flows._SEEN", 3)
+    seen = []
+    monkeypatch.setattr("peerflow.flows.bar", lambda *_: nullcontext(seen.append))
+    graphs = nx.cycle_graph(6), nx.star_graph(5)
+    sparse = [ATC(mixing.metropolis_hastings(graph, sparse=True)) for graph in graphs]
+    given = {"step_sizes": [0.2, 0.4], "counts": [0, 1, 2, 3, 9, 30, 4], "progress": True}
+    losses = sweep([*sparse, DGD(sparse[0].W)], lin, **given)
+    assert sum(seen) == 3 * 7
+    for m, method in enumerate([*sparse, DGD(sparse[0].W)]):
+        for s, step_size in enumerate(given["step_sizes"]):
+            dense = predict(replace(method, W=method.dense), lin, step_size=step_size)
+            assert_close(losses[m, s], dense.after(given["counts"]).losses)
+            assert_close(predict(method, lin, step_size=step_size).after([30]).losses[0], losses[m, s, 5])

@@ -33,7 +33,7 @@ _BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-
 _CHUNK = 2**24
 # A block of a Krylov space has at least one column for so many of those before.
 _GROWING = 2
-# Of a unit vector, so much of its square must be left beside V. Squares are known to a little less than this, relatively.
+# Of a unit vector, so much of its square must be left beside V. Squares are known to about so much, relatively.
 _ORTHOGONAL, _SQUARES = 0.01, 1e-15
 # Singular values down to this, relative to the largest, come from their squares.
 _BY_SQUARES = 1e-7

@@ -247,7 +247,7 @@ class Method:
     def placed(self, dtype, mesh: Mesh | None = None) -> "Method":
         """Return the method with W as JAX takes it, dense or sparse, or over the devices of a mesh."""
         if mesh is not None:
-            return replace(self, W=sharding.links(self.W, mesh, dtype))
+            return replace(self, W=sharding.scatter(self.W, mesh, dtype))
         if scipy.sparse.issparse(self.W):
             return replace(self, W=BCOO.from_scipy_sparse(self.W.astype(dtype)))
         return replace(self, W=jnp.asarray(self.W, dtype))

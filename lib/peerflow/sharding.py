@@ -126,13 +126,13 @@ def others() -> Iterator[None]:
     meta_fields=["routes", "shape"],
 )
 @dataclass(frozen=True, eq=False)
-class Links:
-    """A mixing matrix over devices, for products ``links @ rows`` in what :func:`mapped` runs."""
+class Scattered:
+    """A mixing matrix over devices, for products ``W @ rows`` in what :func:`mapped` runs."""
 
     weights: Float[Array | np.ndarray, "devices *rows"]
     """W's rows of each device's agents, with columns for what it holds and then for what it receives. In lists of
     entries if W is sparse."""
-    places: Int[Array | np.ndarray, "devices entries 2"] | None
+    places: Int[Array | np.ndarray, "devices entries pair"] | None
     """Row and column of each entry."""
     sends: tuple[Int[Array | np.ndarray, "devices rows"], ...]
     """Which of its rows each device sends in each permutation."""
@@ -162,7 +162,7 @@ class Links:
         return BCOO((self.weights[0], self.places[0]), shape=(len(rows), len(near))) @ near
 
 
-def links(W, mesh: Mesh, dtype) -> Links:
+def scatter(W, mesh: Mesh, dtype) -> Scattered:
     """Return a checked W, dense or sparse or (period, agents, agents), over the devices of a mesh."""
     devices, own = mesh.size, W.shape[-1] // mesh.size
     entries = scipy.sparse.coo_array(W if scipy.sparse.issparse(W) else (W != 0).reshape(-1, *W.shape[-2:]).any(axis=0))
@@ -191,12 +191,12 @@ def links(W, mesh: Mesh, dtype) -> Links:
     else:
         weights, places = np.zeros((devices, *W.shape[:-2], own, own + sum(s.shape[1] for s in sends)), dtype), None
         weights[to, ..., row % own, place] = np.moveaxis(W[..., row, column], -1, 0)
-    parts = Links(weights, places, tuple(sends), tuple(routes), W.shape)
+    parts = Scattered(weights, places, tuple(sends), tuple(routes), W.shape)
     return jax.tree.map(lambda part: spread(part, mesh), parts)
 
 
 def spread(rows, mesh: Mesh | None) -> Array:
-    """Return an array with a row an agent, or for each of equally many, as it lies on a mesh; as it is without one."""
+    """Return an array whose rows are agents, or equally many for each device, as it lies on a mesh, if there is one."""
     if mesh is None:
         return jnp.asarray(rows)
     rows = np.asarray(rows)
