@@ -12,7 +12,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html pdf serve lab test lint format notebooks newest studies determinism bench mutants lock clean
+.PHONY: help environment book html pdf serve lab test lint format notebooks newest studies determinism bench bench-check mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -28,7 +28,7 @@ stage = @rm -rf $(1)/source && mkdir -p $(1)/source && cp -r _config.yml _toc.ym
 render = $(BIN)/jupyter-book build -W -n --keep-going --quiet --path-output $(2) $(1)/source
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 book: environment  ## execute every notebook from its raw inputs and render the results
 	$(call alone,$(BOOK))
@@ -87,6 +87,9 @@ determinism: environment  ## every notebook with two threads, other processors' 
 
 bench: environment  ## measure figures of speed, each a ratio in one run, with one thread and with two
 	$(call timed,bench,$(BIN)/python benchmarks/run.py $(BENCH),A wrong answer or a broken script is named under the table.)
+
+bench-check: environment  ## measure the same figures, and fail where one is 1.5 times worse than the stored one
+	$(call timed,bench,$(BIN)/python benchmarks/run.py --check $(BENCH),Each figure that is worse is named under the table.)
 
 mutants: environment  ## break the library in many small ways: tests and notebooks must notice each
 	$(call timed,mutants,$(BIN)/python tools/mutants.py,Each that went unnoticed is listed above.)

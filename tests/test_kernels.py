@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 from optional import needs_neural_tangents
+from problems import assert_close
 from rejection import check
 
 from peerflow import data, kernels, models
@@ -243,3 +244,15 @@ def test_empirical_takes_inputs_of_any_shape(rng):
         kernels.empirical(model, theta, images, images.reshape(5, 64))
     with pytest.raises(ValueError, match=r"the model does not take inputs of shape \(5, 4\)"):
         kernels.empirical(model, theta, images.reshape(5, 64)[:, :4])
+
+
+@pytest.mark.parametrize("piece", [1, 3 * 2 * 40, 10**6])
+def test_the_kernel_of_any_function_is_found_piece_by_piece(monkeypatch, piece, rng):
+    model, theta0 = models.wrap(
+        lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"], {"w": rng.normal(size=(3, 8)), "v": rng.normal(size=(8, 2))}
+    )
+    x, x2 = rng.normal(size=(7, 3)), rng.normal(size=(4, 3))
+    J, J2 = (np.asarray(model.jacobian(theta0, each)).reshape(-1, model.size) for each in (x, x2))
+    monkeypatch.setattr(kernels, "_PIECE", piece)
+    assert_close(kernels.empirical(model, theta0, x), J @ J.T, tolerance=1e-14)
+    assert_close(kernels.empirical(model, theta0, x, x2), J @ J2.T, tolerance=1e-14)

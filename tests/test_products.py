@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from problems import AGENTS, CYCLE, RING, affine, agent_data, assert_close, network, unequal_data
 
-from peerflow import data, factors, models, predict, stability, train
+from peerflow import data, factors, kernels, models, predict, stability, train
 from peerflow.data import AgentData
 
 module = import_module("peerflow.linearize")  # the package gives the function of this name
@@ -26,7 +26,9 @@ def by_products(monkeypatch, request):
         with monkeypatch.context() as forced:
             forced.setattr(module, "_HELD", 0 if request.param == "products" else min(size**2, size * model.size - 1))
             forced.setattr(module, "_tall", lambda model, rows: False)
-            forced.setattr(models.Model, "jacobian", None)
+            forced.setattr(kernels, "_PIECE", 1)
+            if request.param == "products" or hasattr(model.forward, "layers"):
+                forced.setattr(models.Model, "jacobian", None)
             return linearize(model, agents, theta0, **options)
 
     return expand

@@ -40,8 +40,7 @@ class Checkpoint:
         ValueError
             If another run stored it.
         """
-        from orbax.checkpoint import args
-
+        args = _arguments()
         if (done := self.manager.latest_step()) is None:
             return None
         about = self.manager.restore(done, args=args.Composite(about=args.JsonRestore()))["about"]
@@ -51,10 +50,16 @@ class Checkpoint:
 
     def store(self, done: int, state: dict[str, np.ndarray]) -> None:
         """Store what is reached after so many steps; the folder holds it whole or not at all."""
-        from orbax.checkpoint import args
-
+        args = _arguments()
         both = args.Composite(state=args.PyTreeSave(state), about=args.JsonSave(dict(self.same)))
         self.manager.save(done, args=both)
+
+
+def _arguments() -> Any:
+    """Return orbax's descriptions of what is stored: only those who store something need it."""
+    from orbax.checkpoint import args
+
+    return args
 
 
 @contextmanager

@@ -17,7 +17,7 @@ True
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +122,7 @@ class System(NamedTuple):
 
     def _steepest(self):
         """Return a bound on the largest eigenvalue of c Psi, hardly above it where few directions are steep."""
-        gram = self.curvature if self.features is None else self.features @ self.features.transpose(0, 2, 1)
+        gram: Any = self.curvature if self.features is None else self.features @ self.features.transpose(0, 2, 1)
         return float((self.scale * np.linalg.norm(gram, axis=(1, 2))).max(initial=0.0))
 
     def affordable(self) -> float:

@@ -302,7 +302,7 @@ def _roots(lin, everywhere) -> Float[np.ndarray, "q rows rank_1"]:
     weights = lin.agents.weights if everywhere else np.ones(lin.agents.size)
     rows *= np.sqrt(weights / (2 * lin.agents.counts))[:, None, None]
     rows = rows.reshape(1, -1, rows.shape[-1]) if everywhere else rows
-    return np.linalg.qr(rows, mode="r") if rows.shape[1] > rows.shape[2] else rows
+    return np.asarray(np.linalg.qr(rows, mode="r")) if rows.shape[1] > rows.shape[2] else rows
 
 
 def _copies(each, W, etas):

@@ -39,6 +39,8 @@ from peerflow.networks import ACTIVATIONS
 
 # The series of tanh has at most so many terms, and ends where it misses so little of E[f'(u)^2], relatively.
 _TERMS, _CONVERGED = 32768, 1e-7
+# So many numbers of a Jacobian are held at a time.
+_PIECE = 2**27
 
 
 def __getattr__(name):
@@ -58,7 +60,8 @@ def __getattr__(name):
 def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "rows columns"]:
     r"""Return the empirical kernel :math:`\widehat K` of sec. II: products of Jacobians at these parameters.
 
-    For the models of dense layers no Jacobian is held, see :mod:`peerflow.networks`.
+    For the models of dense layers no Jacobian is held, see :mod:`peerflow.networks`; of others, two pieces of one
+    gigabyte each.
 
     Rows and columns run over samples and, within each, over outputs, as in the stacked outputs of (9).
 
@@ -78,7 +81,10 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "rows column
     rows, columns = _inputs(x, x2, ("n", ...) if model.inputs is None else ("n", model.inputs))
     theta = jnp.asarray(_checks.array("theta", theta, (model.size,)), jnp.float64)
 
-    parts = [_stacked(model, theta, inputs) for inputs in (rows, columns) if inputs is not None]
+    if not hasattr(model.forward, "layers"):
+        return _by_pieces(model, theta, rows, columns)
+    parts = [_layers(model, theta, inputs) for inputs in (rows, columns) if inputs is not None]
+    parts = [[(np.asarray(a), np.asarray(g)) for a, g in part] for part in parts]
     (n, outputs), n2 = parts[0][0][1].shape[:2], len(parts[-1][0][1])
     kernel = np.zeros((n, outputs, n2, outputs))
     for (a, g), (a2, g2) in zip(parts[0], parts[-1], strict=True):
@@ -87,11 +93,26 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "rows column
     return kernel.reshape(n * outputs, n2 * outputs)
 
 
-def _stacked(model, theta, x) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the Jacobian layer by layer, or as it is for a model that is not made of layers."""
-    if not hasattr(model.forward, "layers"):
-        return [(np.ones((len(x), 1)), np.asarray(model.jacobian(theta, x)))]
-    return [(np.asarray(a), np.asarray(g)) for a, g in _layers(model, theta, x)]
+def _by_pieces(model, theta, rows, columns):
+    """Return products of Jacobians of some samples at a time: many gradients anew, but none of all samples at once."""
+    outputs = jax.eval_shape(model.apply, theta, rows).shape[1]
+    size = max(1, _PIECE // (outputs * model.size))
+
+    def jacobian(x, start):
+        return np.asarray(model.jacobian(theta, x[start : start + size])).reshape(-1, model.size)
+
+    others = rows if columns is None else columns
+    kernel = np.empty((len(rows) * outputs, len(others) * outputs))
+    for i in range(0, len(rows), size):
+        J = jacobian(rows, i)
+        across = slice(i * outputs, i * outputs + len(J))
+        for j in range(0 if columns is not None else i, len(others), size):
+            other = J if columns is None and j == i else jacobian(others, j)
+            down = slice(j * outputs, j * outputs + len(other))
+            kernel[across, down] = J @ other.T
+            if columns is None:
+                kernel[down, across] = kernel[across, down].T
+    return kernel
 
 
 @partial(jax.jit, static_argnums=0)

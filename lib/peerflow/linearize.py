@@ -227,8 +227,8 @@ def _tall(model, rows) -> bool:
 
 
 def _kernel(model, theta0, x, size):
-    """Return the product with the kernel: held if layers give it cheaply, else by Jacobian-vector products."""
-    if hasattr(model.forward, "layers") and size**2 <= _HELD:
+    """Return the product with the kernel: held if it fits, else by Jacobian-vector products."""
+    if size**2 <= _HELD:
         kernel = kernels.empirical(model, theta0, x)
         return lambda columns: kernel @ columns
     return lambda columns: factors.cross_products(model, theta0, x, x, columns)

@@ -179,7 +179,7 @@ def spectral_gap(W) -> float:
         If W is not doubly stochastic, or ARPACK does not converge.
     """
     W = doubly_stochastic(W)
-    if isinstance(W, csr_array) and W.shape[0] > _LANCZOS:
+    if _is_large(W):
         return float(1 - abs(_extreme(W, "LM")))
     W = W.toarray() if isinstance(W, csr_array) else W
     if len(W) == 1:
@@ -199,10 +199,14 @@ def smallest_eigenvalue(W) -> float:
     W = doubly_stochastic(W)
     if not is_symmetric(W):
         raise ValueError("W must be symmetric, or its eigenvalues may be complex")
-    if isinstance(W, csr_array) and W.shape[0] > _LANCZOS:
+    if _is_large(W):
         # Above -1 on what sums to zero, and zero at least once elsewhere: the deflated 1.
         return float(_extreme(W, "SA"))
     return float(np.linalg.eigvalsh(W.toarray() if isinstance(W, csr_array) else W)[0])
+
+
+def _is_large(W: Any) -> bool:
+    return scipy.sparse.issparse(W) and W.shape[0] > _LANCZOS
 
 
 def _extreme(W, which):
@@ -217,8 +221,9 @@ def _extreme(W, which):
     start -= start.mean()
     if np.linalg.norm(product(start)) < 1e-12 * np.linalg.norm(start):
         return 0.0
-    solve = scipy.sparse.linalg.eigsh if symmetric else scipy.sparse.linalg.eigs
-    operator: Any = scipy.sparse.linalg.LinearOperator((Q, Q), matvec=product, dtype=np.float64)
+    library: Any = scipy.sparse.linalg
+    solve = library.eigsh if symmetric else library.eigs
+    operator = library.LinearOperator((Q, Q), matvec=product, dtype=np.float64)
     try:
         found = solve(operator, k=1, which=which, v0=start, ncv=_VECTORS, tol=_CLOSE, return_eigenvectors=False)
     except scipy.sparse.linalg.ArpackError as error:

@@ -218,8 +218,8 @@ def mapped(function: Callable, mesh: Mesh | None, inputs: tuple, outputs: Any) -
     """
     if mesh is None:
         return function
-    if hasattr(jax, "shard_map"):
-        return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+    if over := getattr(jax, "shard_map", None):
+        return over(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
     from jax.experimental.shard_map import shard_map
 
     return shard_map(function, mesh, in_specs=inputs, out_specs=outputs, check_rep=False)

@@ -119,12 +119,9 @@ def train(
     eta = np.asarray(_checks.positive("step_size", step_size), theta.dtype)
     loss_fn = loss_function(loss, agents.pooled()[1])
     place = partial(sharding.spread, mesh=agents.mesh)
-    run = _Program(
-        method.placed(theta.dtype, agents.mesh),
-        *(place(each.astype(theta.dtype)) for each in agents.padded),
-        place(np.asarray(method.gain * agents.gains, theta.dtype)),
-        eta,
-    )
+    x, y, weights = (place(each.astype(theta.dtype)) for each in agents.padded)
+    gains = place(np.asarray(method.gain * agents.gains, theta.dtype))
+    run = _Program(method.placed(theta.dtype, agents.mesh), x, y, weights, gains, eta)
     state = jax.tree.map(place, method.start(theta))
     static = model, loss_fn, agents.mesh
     with _precise(), sharding.others():
@@ -168,9 +165,10 @@ class _Program(NamedTuple):
     def data(self):
         return self.x, self.y, self.weights
 
-    def specs(self):
+    def specs(self) -> Any:
         """Say how each part lies over devices."""
-        return _Program(*(sharding.OWN,) * 5, sharding.ALL)
+        lie: Any = sharding.OWN
+        return _Program(lie, lie, lie, lie, lie, step_size=sharding.ALL)  # pyright: ignore[reportArgumentType]
 
 
 class _Walk(NamedTuple):
@@ -193,7 +191,9 @@ class _Walk(NamedTuple):
                 raise ValueError(f"the checkpoint is of {done} steps, more than the {steps} asked for")
             if "losses" in stored:
                 records.append((stored.pop("losses"), stored.pop("params", None)))
-            state = jax.tree.map(partial(sharding.spread, mesh=self.static[-1]), State(**{"memory": None} | stored))
+            state = jax.tree.map(
+                partial(sharding.spread, mesh=self.static[-1]), State(stored["theta"], stored.get("memory"))
+            )
             self.advance(done)
         elif self.kept is not None and self.kept[0] == 0:
             records.append(self.seen(state))
@@ -203,7 +203,7 @@ class _Walk(NamedTuple):
             self.advance(stop - done)
             done = stop
             if self.saved and (done % self.every == 0 or done == steps):
-                self.store(done, state, records)
+                self.store(self.saved, done, state, records)
         if self.kept is None:
             records.append(self.seen(state))
         losses, params = zip(*records, strict=True)
@@ -230,13 +230,13 @@ class _Walk(NamedTuple):
         losses = sharding.gathered(_local_risks(*self.static, self.run, state.theta))
         return losses[None], sharding.gathered(state.theta)[None]
 
-    def store(self, done, state, records):
+    def store(self, saved, done, state, records):
         """Store the state, and what was kept before it."""
         parts = {name: sharding.gathered(each) for name, each in state._asdict().items() if each is not None}
         for at, name in enumerate(("losses", "params")):
             if kept := [record[at] for record in records if record[at] is not None]:
                 parts[name] = np.concatenate(kept)
-        self.saved.store(done, parts)
+        saved.store(done, parts)
 
 
 def _risk(model, loss_fn, theta, x, y, weights):
