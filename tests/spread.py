@@ -93,8 +93,11 @@ def long(mesh):
     from peerflow import sharding, train
 
     methods, model, agents, theta0 = problem()
+    given = methods["one way"], model, sharding.place(agents, mesh), theta0
+    # Processes know each other, and programs are compiled, once something was trained.
+    train(*given, step_size=1e-3, steps=10, counts=[10])
     print("started", flush=True)
-    train(methods["one way"], model, sharding.place(agents, mesh), theta0, step_size=1e-3, steps=10**9, counts=[10**9])
+    train(*given, step_size=1e-3, steps=10**9, counts=[10**9])
 
 
 def main(folder, devices, coordinator=None, processes=1, index=0):
