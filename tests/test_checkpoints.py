@@ -12,7 +12,7 @@ import numpy as np
 from problems import agent_data, network
 from rejection import check
 
-from peerflow import DGD, mixing, train
+from peerflow import ATC, DGD, mixing, train
 
 PROGRAM = str(Path(keep_on.__file__))
 
@@ -42,6 +42,7 @@ def small(**options):
     problem = network(widths=(4,))
     method = DGD(mixing.metropolis_hastings(nx.cycle_graph(4), sparse=True))
     given = {"step_size": 0.1, "steps": 25, "every": 10} | options
+    method = given.pop("method", method)
     return train(method, problem.model, agent_data(), problem.theta0, **given)
 
 
@@ -69,6 +70,11 @@ def test_another_run_s_checkpoint_is_refused(tmp_path):
     check(lambda: small(checkpoint=tmp_path, step_size=0.2), "of the same run, got one with other step_size")
     check(lambda: small(checkpoint=tmp_path, loss=lambda f, y: abs(f - y)[:, 0]), "other model, data or loss")
     check(lambda: small(checkpoint=tmp_path, counts=[3]), "with other counts")
+    W = mixing.metropolis_hastings(nx.cycle_graph(4), sparse=True)
+    check(lambda: small(checkpoint=tmp_path, method=DGD(W, objective="global")), "with other method$")
+    check(lambda: small(checkpoint=tmp_path, method=ATC(W)), "with other method$")
+    other = mixing.metropolis_hastings(nx.star_graph(3), sparse=True)
+    check(lambda: small(checkpoint=tmp_path, method=DGD(other)), "with other W$")
     check(lambda: small(checkpoint=tmp_path, steps=10), "the checkpoint is of 25 steps, more than the 10 asked for")
 
 

@@ -128,7 +128,8 @@ def train(
         same = {}
         if checkpoint is not None:
             before = sharding.gathered(_local_risks(*static, run, state.theta))
-            same = {"W": method.W, "method": method.rule, "step_size": eta, "theta0": np.asarray(theta)}
+            same = {"W": method.W, "method": (method.rule, method.objective), "step_size": eta}
+            same |= {"theta0": np.asarray(theta)}
             same |= {"model, data or loss": before, "counts": kept, "final_only": final_only}
         with checkpoints.opened(checkpoint, same) as saved, bar(progress, steps, method.name) as advance:
             walk = _Walk(static, run, kept, final_only, saved, every, advance)
