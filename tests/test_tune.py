@@ -175,3 +175,11 @@ def test_what_is_refused(search, lin):
     check(lambda: sent(dgd, [-1]), "counts must not be negative")
     check(lambda: final_loss(lin, step_size=0, steps=1), "step_size must be positive")
     check(lambda: final_loss(lin, step_size=1, steps=0), "steps must be at least 1")
+
+
+def test_rounding_makes_no_front_longer(lin):
+    """Twice the same method, one of them with losses that rounding has changed."""
+    method = DGD(CYCLE)
+    once, twice = (tune(methods, lin, step_sizes=[0.1, 0.2], counts=range(9)) for methods in ([method], [method] * 2))
+    rounded = replace(twice, losses=twice.losses * np.array([1, 1 - 1e-14])[:, None, None])
+    assert len(rounded.front) == len(once.front) > 3

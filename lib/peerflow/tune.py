@@ -42,6 +42,8 @@ from peerflow.methods import Method, Rule
 
 # W's slowest mode is taken as a norm of all its modes, by this power, which is a square: smooth where two are as slow.
 _SQUARINGS = 5
+# Losses that differ by less, relatively, count as one: rounding would else decide how long a front is.
+_ROUNDING = 1e-9
 
 
 class Setting(NamedTuple):
@@ -102,11 +104,14 @@ class Search:
 
     @cached_property
     def front(self) -> list[Setting]:
-        """The Pareto front, the cheapest first: no other setting has less loss for no more cost."""
+        """The Pareto front, the cheapest first: nothing has less loss, by more than rounding, for no more cost."""
         costs, losses = np.broadcast_to(self.costs[:, None], self.losses.shape), self.losses.ravel()
         order = np.lexsort((losses, costs.ravel()))
         least = np.minimum.accumulate(losses[order])
-        better = order[np.flatnonzero(np.diff(least, prepend=np.inf) < 0)]
+        better = []
+        for at in order[np.flatnonzero(np.diff(least, prepend=np.inf) < 0)]:
+            if not better or losses[at] < (1 - _ROUNDING) * losses[better[-1]]:
+                better.append(at)
         places = zip(*np.unravel_index(better, self.losses.shape), strict=True)
         return [
             Setting(self.methods[m], float(self.step_sizes[s]), int(self.counts[k]), float(self.costs[m, k]), loss)
