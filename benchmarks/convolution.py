@@ -1,7 +1,9 @@
-"""A convolutional network of a million parameters, a black box to the library: predicted by products with its kernel.
+"""A convolutional network of a million parameters, a black box to the library: predicted from its kernel.
 
 Eight peers hold 200 of scikit-learn's digits each, odd or even.
 """
+
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +20,8 @@ CHANNELS = (64, 160, 240, 264)
 
 def network():
     """Return convolutions of stride 1, 2, 2, 2 over (n, 8, 8) images, and parameters of order one."""
-    draw, shapes = np.random.default_rng(0), []
-    for before, after in zip((1, *CHANNELS[:-1]), CHANNELS, strict=True):
-        shapes.append((3, 3, before, after))
-    kernels = [draw.standard_normal(shape) for shape in shapes]
+    draw = np.random.default_rng(0)
+    kernels = [draw.standard_normal((3, 3, before, after)) for before, after in pairwise((1, *CHANNELS))]
 
     def function(params, x):
         x = x[..., None]

@@ -66,11 +66,9 @@ def large(name, graph):
     losses, lin = predicted(method, model, agents, theta0, progress=True)
     seconds = time.perf_counter() - begun
     peak = timing.peak()
-    runs = [
-        timing.once(lambda n=n: train(method, model, agents, theta0, step_size=STEP_SIZE, steps=n, counts=[n]))
-        for n in (TIMED, 2 * TIMED)
-    ]
-    step, run = (runs[1][0] - runs[0][0]) / TIMED, runs[0][1]
+    step, (run, _) = timing.slope(
+        lambda n: train(method, model, agents, theta0, step_size=STEP_SIZE, steps=n, counts=[n]), TIMED
+    )
     error = timing.difference(losses[TIMED], run.losses[0])
     note = f"{len(graph)} peers, {graph.number_of_edges()} edges, rank {lin.rank}; error: beside trained losses"
     yield timing.Row(QUESTION, name, seconds, unit="s", goal=300, error=error, allowed=1e-3, note=note)

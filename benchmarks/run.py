@@ -46,7 +46,7 @@ def main():
     options = arguments()
     modes = [int(threads) for threads in options.threads.split(",")]
     names = options.only.split(",") if options.only else NAMES
-    measured, broken = {}, []
+    machine, measured, broken = timing.machine(), {}, []
     for name in names:
         begun, load = datetime.datetime.now().astimezone(), os.getloadavg()[0]
         rows = []
@@ -55,7 +55,6 @@ def main():
             rows += [{"threads": threads, **asdict(row)} for row in some]
             if failure:
                 broken.append(f"{name}, {threads} threads: {failure}")
-        machine = timing.machine()
         measured[name] = {"date": f"{begun:%Y-%m-%d}", "machine": machine, "load": round(load, 1), "rows": rows}
     print(report(measured, broken))
     stored = json.loads(STORE.read_text()) if STORE.exists() else {}

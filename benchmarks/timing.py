@@ -127,6 +127,12 @@ def once(run: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
+def slope(run: Callable[[int], object], steps: int) -> tuple[float, list[object]]:
+    """Return the seconds of a step, from runs of so many steps and of twice as many, and what these return."""
+    (less, *few), (more, *many) = (once(lambda n=n: run(n)) for n in (steps, 2 * steps))
+    return (more - less) / steps, few + many
+
+
 def difference(actual, expected) -> float:
     """Return the largest difference, relative to the largest expected entry."""
     actual, expected = np.asarray(actual), np.asarray(expected)

@@ -34,12 +34,10 @@ def predicted(question, model, agents, theta0, *, step_size, goal=None):
     peak = timing.peak()
     dynamics = predict(method, lin, step_size=step_size)
     pulled, _ = timing.once(lambda: dynamics.after([STEPS]).params)
-    training = [
-        timing.once(lambda n=n: train(method, model, agents, theta0, step_size=step_size, steps=n, counts=[n]))
-        for n in (TIMED, 2 * TIMED)
-    ]
-    step = (training[1][0] - training[0][0]) / TIMED
-    error = timing.difference(losses[2 * TIMED], training[1][1].losses[0])
+    step, (_, run) = timing.slope(
+        lambda n: train(method, model, agents, theta0, step_size=step_size, steps=n, counts=[n]), TIMED
+    )
+    error = timing.difference(losses[2 * TIMED], run.losses[0])
     limit = stability.sufficient_limit(method, lin)
     note = f"P = {model.size:,}, rank {lin.rank}; steps up to {limit:.3g} are stable; error: beside trained losses"
     fields = {"unit": "s", "goal": goal, "error": error, "allowed": 1e-2, "note": note}

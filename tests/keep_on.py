@@ -2,7 +2,7 @@
 
     python keep_on.py FOLDER
 
-Says every thousand steps how far it is, and in the end a digest of all it kept.
+Says when it begins, and in the end a digest of all it kept.
 """
 
 import hashlib

@@ -79,6 +79,10 @@ def mixed(W):
     return np.concatenate([np.ravel(each) for each in every])
 
 
+def pieces(theta, x):
+    return np.concatenate([J for _, J in MODEL.jacobians(theta, x, numbers=20)])
+
+
 def learned(x=X, y=Y):
     lin = linearize(MODEL, data.AgentData(x, y), THETA)
     return flows.predict(METHOD, lin, **STEP).at(TIMES).losses
@@ -141,6 +145,8 @@ CALLS = {
     "models.Model.apply:x": (lambda a: MODEL.apply(THETA, a), POINTS),
     "models.Model.jacobian:theta": (lambda a: MODEL.jacobian(a, POINTS), THETA),
     "models.Model.jacobian:x": (lambda a: MODEL.jacobian(THETA, a), POINTS),
+    "models.Model.jacobians:theta": (lambda a: pieces(a, POINTS), THETA),
+    "models.Model.jacobians:x": (lambda a: pieces(THETA, a), POINTS),
     "models.last_layer:theta": (
         lambda a: models.last_layer(a, inputs=2, widths=(3,), outputs=1).apply(THETA[-4:], POINTS), THETA,
     ),

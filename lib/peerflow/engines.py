@@ -40,9 +40,9 @@ _SPEED, _DECOMPOSITION = 0.25, 9.0
 _SHORT = 1e4
 # I - c Psi then has a condition number of at most 10, and so has its square root's square.
 _CLEARLY_DEFINITE = 0.9
-# Beyond a stability limit states outgrow float64: infinity or NaN is then the answer, and no warning is due.
 # What to do where matrices of all agents' size would not fit.
 _INSTEAD = "after(counts) needs no such matrix"
+# Beyond a stability limit states outgrow float64: infinity or NaN is then the answer, and no warning is due.
 may_overflow = np.errstate(over="ignore", invalid="ignore")
 
 
@@ -195,10 +195,11 @@ def recursion(system: System, counts, mesh: Mesh | None = None) -> Float[Array |
 
 def placed(system: System, mesh: Mesh | None) -> tuple[System, State]:
     """Return a system and its start as JAX takes them: on the devices of a mesh, if there is one."""
-    parts = {name: each for name, each in system._asdict().items() if name != "method" and each is not None}
-    parts = {name: sharding.spread(each, mesh) for name, each in parts.items()}
-    start = jax.tree.map(lambda each: sharding.spread(each, mesh), system.start())
-    return system._replace(method=system.method.placed(np.float64, mesh), **parts), start
+
+    def one(part):
+        return part.placed(np.float64, mesh) if isinstance(part, Method) else sharding.spread(part, mesh)
+
+    return jax.tree.map(one, (system, system.start()), is_leaf=lambda part: isinstance(part, Method))
 
 
 @partial(jax.jit, static_argnums=1)

@@ -45,24 +45,21 @@ class Streamed(scipy.sparse.linalg.LinearOperator):
     def __init__(self, model: Model, theta0, x, outputs: int, done: Callable[[int], object]):
         """Take inputs (n, ...) for so many outputs a sample; ``done`` is told how many samples were used."""
         super().__init__(np.float64, (len(x) * outputs, model.size))
-        self.model, self.theta0, self.x, self.done = model, theta0, x, done
-        self.samples = max(1, _CHUNK // (outputs * model.size))
+        self.model, self.theta0, self.x, self.outputs, self.done = model, theta0, x, outputs, done
 
-    def chunks(self) -> Iterator[Float[np.ndarray, "rows params"]]:
-        """Yield the Jacobian of some samples after the other."""
-        for start in range(0, len(self.x), self.samples):
-            some = self.x[start : start + self.samples]
-            yield np.asarray(self.model.jacobian(self.theta0, some)).reshape(-1, self.model.size)
-            self.done(len(some))
+    def pieces(self) -> Iterator[tuple[slice, Float[np.ndarray, "rows params"]]]:
+        """Yield the Jacobian of some samples after the other, with its rows."""
+        for rows, J in self.model.jacobians(self.theta0, self.x, numbers=_CHUNK):
+            yield rows, J
+            self.done(len(J) // self.outputs)
 
     def _matmat(self, X):
-        return np.concatenate([J @ X for J in self.chunks()])
+        return np.concatenate([J @ X for _, J in self.pieces()])
 
     def _rmatmat(self, X):
-        total, start = np.zeros((self.shape[1], X.shape[1])), 0
-        for J in self.chunks():
-            total += J.T @ X[start : start + len(J)]
-            start += len(J)
+        total = np.zeros((self.shape[1], X.shape[1]))
+        for rows, J in self.pieces():
+            total += J.T @ X[rows]
         return total
 
 

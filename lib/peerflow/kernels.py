@@ -95,22 +95,15 @@ def empirical(model: Model, theta, x, x2=None) -> Float[np.ndarray, "rows column
 
 def _by_pieces(model, theta, rows, columns):
     """Return products of Jacobians of some samples at a time: many gradients anew, but none of all samples at once."""
-    outputs = jax.eval_shape(model.apply, theta, rows).shape[1]
-    size = max(1, _PIECE // (outputs * model.size))
-
-    def jacobian(x, start):
-        return np.asarray(model.jacobian(theta, x[start : start + size])).reshape(-1, model.size)
-
+    outputs, alone = jax.eval_shape(model.apply, theta, rows).shape[1], columns is None
     others = rows if columns is None else columns
     kernel = np.empty((len(rows) * outputs, len(others) * outputs))
-    for i in range(0, len(rows), size):
-        J = jacobian(rows, i)
-        across = slice(i * outputs, i * outputs + len(J))
-        for j in range(0 if columns is not None else i, len(others), size):
-            other = J if columns is None and j == i else jacobian(others, j)
-            down = slice(j * outputs, j * outputs + len(other))
+    for across, J in model.jacobians(theta, rows, numbers=_PIECE):
+        if alone:
+            kernel[across, across] = J @ J.T
+        for down, other in model.jacobians(theta, others, numbers=_PIECE, start=across.stop if alone else 0):
             kernel[across, down] = J @ other.T
-            if columns is None:
+            if alone:
                 kernel[down, across] = kernel[across, down].T
     return kernel
 

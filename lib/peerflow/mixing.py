@@ -104,7 +104,7 @@ def one_or_several(W) -> Any:
     if len(W) == 0:
         raise ValueError("W must hold at least one matrix, got none")
     checked = [doubly_stochastic(each, agents=W[0].shape[-1]) for each in W]
-    return np.stack([each.toarray() if isinstance(each, csr_array) else each for each in checked])
+    return np.stack([_dense(each) for each in checked])
 
 
 def combine(weights: tuple[tuple[float, ...], ...], W, vectors) -> Any:
@@ -151,7 +151,7 @@ def every(tau: int, W) -> Float[np.ndarray, "tau agents agents"]:
         If tau is below 1, or W is not doubly stochastic.
     """
     tau, W = _checks.count("tau", tau), doubly_stochastic(W)
-    W = W.toarray() if isinstance(W, csr_array) else W
+    W = _dense(W)
     return np.stack([*[np.eye(len(W))] * (tau - 1), W])
 
 
@@ -181,7 +181,7 @@ def spectral_gap(W) -> float:
     W = doubly_stochastic(W)
     if _is_large(W):
         return float(1 - abs(_extreme(W, "LM")))
-    W = W.toarray() if isinstance(W, csr_array) else W
+    W = _dense(W)
     if len(W) == 1:
         return 1.0
     modulus = np.sort(np.abs(np.linalg.eigvals(W)))
@@ -202,7 +202,12 @@ def smallest_eigenvalue(W) -> float:
     if _is_large(W):
         # Above -1 on what sums to zero, and zero at least once elsewhere: the deflated 1.
         return float(_extreme(W, "SA"))
-    return float(np.linalg.eigvalsh(W.toarray() if isinstance(W, csr_array) else W)[0])
+    return float(np.linalg.eigvalsh(_dense(W))[0])
+
+
+def _dense(W) -> Any:
+    """Return a checked W as an array."""
+    return W.toarray() if isinstance(W, csr_array) else W
 
 
 def _is_large(W: Any) -> bool:
@@ -255,7 +260,7 @@ def effective_neighbours(W, *, decay: float) -> float:
     """
     decay = _checks.below_one("decay", _checks.nonnegative("decay", decay))
     W = one_or_several(W)
-    W = W.toarray() if isinstance(W, csr_array) else W
+    W = _dense(W)
     period = W if W.ndim == 3 else W[None]
     one = np.eye(W.shape[-1])
     through, added, variance = one, 0 * one, 0.0

@@ -10,7 +10,7 @@ layer has no activation.
 ((1025,), (2, 1))
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -58,6 +58,20 @@ class Model:
     def jacobian(self, theta, x) -> Float[Array, "n outputs params"]:
         """Return the outputs' Jacobian (n, M, P) in the parameters, for parameters (P,) and inputs (n, N)."""
         return _jacobian(self, *self._checked(theta, x))
+
+    def jacobians(
+        self, theta, x, *, numbers: int, start: int = 0
+    ) -> Iterator[tuple[slice, Float[np.ndarray, "rows params"]]]:
+        """Yield the Jacobian of the stacked outputs (n * M, P) in pieces of whole samples, each with its rows.
+
+        A piece has at most so many numbers, unless one sample has more. The first begins at row ``start``.
+        """
+        theta, x = self._checked(theta, x)
+        outputs = _output_shape(self, x)[1]
+        samples = max(1, numbers // (outputs * self.size))
+        for first in range(start // outputs, len(x), samples):
+            J = np.asarray(self.jacobian(theta, x[first : first + samples])).reshape(-1, self.size)
+            yield slice(first * outputs, first * outputs + len(J)), J
 
     def fits(self, x, outputs: int):
         """Refuse inputs and a number of outputs that are not the model's."""

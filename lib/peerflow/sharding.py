@@ -164,23 +164,23 @@ class Scattered:
 
 def scatter(W, mesh: Mesh, dtype) -> Scattered:
     """Return a checked W, dense or sparse or (period, agents, agents), over the devices of a mesh."""
-    devices, own = mesh.size, W.shape[-1] // mesh.size
-    entries = scipy.sparse.coo_array(W if scipy.sparse.issparse(W) else (W != 0).reshape(-1, *W.shape[-2:]).any(axis=0))
+    Q, devices = W.shape[-1], mesh.size
+    own, shape = Q // devices, (devices, devices, Q)
+    entries = scipy.sparse.coo_array(W if scipy.sparse.issparse(W) else (W != 0).reshape(-1, Q, Q).any(axis=0))
     row, column = (np.asarray(each, dtype=np.int64) for each in entries.coords)
     to, distance = row // own, (column // own - row // own) % devices
     # A row is sent once to a device, whatever number of its agents need it.
-    key = (distance * devices + to) * W.shape[-1] + column
+    key = np.ravel_multi_index((distance, to, column), shape)
     wanted = np.unique(key[distance > 0])
+    far, receivers, columns = np.unravel_index(wanted, shape)
     place, sends, routes = column % own, [], []
-    for d in np.unique(wanted // (devices * W.shape[-1])):
-        some = wanted[wanted // (devices * W.shape[-1]) == d]
-        receiver, sent = some // W.shape[-1] % devices, some % W.shape[-1] % own
-        first = np.searchsorted(receiver, np.arange(devices))
-        rank = np.arange(len(some)) - first[receiver]
+    for d in np.unique(far):
+        some, here = far == d, distance == d
+        receiver = receivers[some]
+        rank = np.arange(len(receiver)) - np.searchsorted(receiver, np.arange(devices))[receiver]
         send = np.zeros((devices, rank.max() + 1), dtype=np.int32)
-        send[(receiver + d) % devices, rank] = sent
-        here = distance == d
-        place[here] = own + sum(each.shape[1] for each in sends) + rank[np.searchsorted(some, key[here])]
+        send[(receiver + d) % devices, rank] = columns[some] % own
+        place[here] = own + sum(each.shape[1] for each in sends) + rank[np.searchsorted(wanted[some], key[here])]
         sends.append(send)
         routes.append(tuple((int(r + d) % devices, int(r)) for r in np.unique(receiver)))
     if scipy.sparse.issparse(W):

@@ -125,12 +125,19 @@ def train(
     state = jax.tree.map(place, method.start(theta))
     static = model, loss_fn, agents.mesh
     with _precise(), sharding.others():
-        same = {}
-        if checkpoint is not None:
-            before = sharding.gathered(_local_risks(*static, run, state.theta))
-            same = {"W": method.W, "method": (method.rule, method.objective), "step_size": eta}
-            same |= {"theta0": np.asarray(theta)}
-            same |= {"model, data or loss": before, "counts": kept, "final_only": final_only}
+        same = (
+            {}
+            if checkpoint is None
+            else {
+                "W": method.W,
+                "method": (method.rule, method.objective),
+                "step_size": eta,
+                "theta0": np.asarray(theta),
+                "model, data or loss": sharding.gathered(_local_risks(*static, run, state.theta)),
+                "counts": kept,
+                "final_only": final_only,
+            }
+        )
         with checkpoints.opened(checkpoint, same) as saved, bar(progress, steps, method.name) as advance:
             walk = _Walk(static, run, kept, final_only, saved, every, advance)
             losses, params = walk.take(state, steps)
@@ -245,13 +252,15 @@ def _risk(model, loss_fn, theta, x, y, weights):
     return jnp.sum(weights * loss_fn(model.forward(theta, x), y))
 
 
+def _own_risks(model, loss_fn, run, theta):
+    """Return every agent's objective at its own parameters, of the agents that are here."""
+    return jax.lax.map(lambda own: _risk(model, loss_fn, *own), (theta, *run.data))
+
+
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _local_risks(model, loss_fn, mesh, run, theta):
     """Return every agent's objective at its own parameters."""
-
-    def risks(run, theta):
-        return jax.lax.map(lambda own: _risk(model, loss_fn, *own), (theta, *run.data))
-
+    risks = partial(_own_risks, model, loss_fn)
     return sharding.mapped(risks, mesh, (run.specs(), sharding.OWN), sharding.OWN)(run, theta)
 
 
@@ -297,7 +306,7 @@ def _scan(model, loss_fn, mesh, length, keep, run, state, start):
         def step(state, count):
             new, losses = _stepped(model, loss_fn, run, state, count)
             if losses is None:
-                losses = jax.lax.map(lambda own: _risk(model, loss_fn, *own), (state.theta, *run.data))
+                losses = _own_risks(model, loss_fn, run, state.theta)
             return new, (losses, state.theta if keep else None)
 
         return jax.lax.scan(step, state, start + jnp.arange(length))
