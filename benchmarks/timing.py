@@ -129,6 +129,7 @@ def once(run: Callable[[], object]) -> tuple[float, object]:
 
 def slope(run: Callable[[int], object], steps: int) -> tuple[float, list[object]]:
     """Return the seconds of a step, from runs of so many steps and of twice as many, and what these return."""
+    run(1)  # compiled
     (less, *few), (more, *many) = (once(lambda n=n: run(n)) for n in (steps, 2 * steps))
     return (more - less) / steps, few + many
 
