@@ -105,7 +105,7 @@ TWO_THREADS = OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 XLA_FLAGS=
 
 # The rest of the tests is of the book and of what makes it.
 library_tests = lib $(filter-out $(BOOK_TESTS:%=tests/test_%.py),$(wildcard tests/test_*.py))
-BOOK_TESTS := badge book_extension cover environment execution harness% lint map pages pdf words
+BOOK_TESTS := badge benchmarks book_extension cover environment execution harness% lint map pages pdf words
 
 # Every notebook is re-executed and held to its stored outputs: see book/conftest.py.
 nbval = $(BIN)/python -m pytest -n 2 --nbval book

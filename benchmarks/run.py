@@ -36,9 +36,12 @@ NAMES = (
     "wide",
     "convolution",
     "many",
+    "scaling",
 )
 # What takes minutes is measured with two threads only.
-LONG = ("wide", "convolution", "many")
+LONG = ("wide", "convolution", "many", "scaling")
+# These are no ratios: those of another machine say nothing.
+ABSOLUTE = ("s", "ms", "GB", "GB/s")
 HEADER = ("question", "what", "one thread", "two threads", "unit", "goal", "met", "error", "allowed", "remarks")
 
 
@@ -117,13 +120,12 @@ def slowed(stored, measured):
         old = stored.get(name, {"machine": None, "rows": []})
         before = {key(row): row["ratio"] for row in old["rows"]}
         for row in new["rows"]:
-            # Seconds and gigabytes are no ratios: those of another machine say nothing.
-            if row["unit"] in ("s", "GB") and old["machine"] != new["machine"]:
+            if row["unit"] in ABSOLUTE and old["machine"] != new["machine"]:
                 continue
             was, now = before.get(key(row)), row["ratio"]
             worse = was and now and (was / now if row["at_least"] else now / was)
             if worse and worse > SLOWER:
-                yield f"{name}: {': '.join(map(str, key(row)))}: {number(now)}, stored {number(was)}"
+                yield f"{name}: {', '.join(map(str, key(row)))} threads: {number(now)}, stored {number(was)}"
 
 
 def key(row):

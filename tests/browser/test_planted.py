@@ -67,6 +67,7 @@ def test_a_good_page_has_no_fault(examine, fault):
         ("<p style='width: 3em'>about 1.3e-06</p>", "a number is broken: 1.3e-06"),
         ("<p style='color: #aaa; background: #fff'>faint</p>", "color-contrast"),
         ("<a href='#'></a>", "link-name"),
+        ("<pre tabindex='-1' style='overflow-x: auto'>" + "x" * 300 + "</pre>", "scrollable-region-focusable"),
         ("<mjx-container>x</mjx-container>", "1 formulas without MathML"),
         (DEAD.format(side="primary"), "primary: touch does not open it"),
         (DEAD.format(side="secondary"), "secondary: keyboard does not open it"),
