@@ -12,7 +12,16 @@ from rejection import check
 
 from peerflow import compare as compare_module
 from peerflow import data, mixing, models
-from peerflow.compare import Comparison, compare, error_table, format_error, largest_errors, loss_errors, range_table
+from peerflow.compare import (
+    Comparison,
+    compare,
+    error_table,
+    format_error,
+    format_range,
+    largest_errors,
+    loss_errors,
+    range_table,
+)
 from peerflow.flows import predict
 from peerflow.linearize import from_kernel, linearize
 from peerflow.methods import DGD
@@ -163,6 +172,13 @@ def test_bad_input(lin, W, comparison):
             table(empty)
     with pytest.raises(ValueError, match="must not be negative"):
         format_error(-1.0)
+
+
+def test_a_range_is_that_of_what_is_printed():
+    assert format_range(np.array([[3.0, 1.26], [2.0, 2.5]]), ".1f") == "1.3 to 3.0"
+    assert format_range([7, 7], "d") == "7"
+    assert format_range([0.101, 0.099], ".0%") == "10%"
+    check(lambda: format_range([], ".1f"), r"values must hold at least one, got shape \(0,\)")
 
 
 def test_a_loss_of_zero_has_no_relative_error(lin, comparison):

@@ -129,10 +129,10 @@ def range_table(groups: Mapping[str, Sequence[Comparison]], first: str = "") -> 
     for name, comparisons in groups.items():
         means = [comparison.run.losses.mean(axis=1) for comparison in comparisons]
         ranges = [
-            _range((mean[0] for mean in means), "{:.2f}"),
-            _range((1 - mean[-1] / mean[0] for mean in means), "{:.0%}"),
+            format_range([mean[0] for mean in means], ".2f"),
+            format_range([1 - mean[-1] / mean[0] for mean in means], ".0%"),
             *(
-                _range((getattr(c.errors[kind], what) for c in comparisons), "{:.2%}")
+                format_range([getattr(c.errors[kind], what) for c in comparisons], ".2%")
                 for what in ("loss", "params")
                 for kind in ("flow", "iteration")
             ),
@@ -147,9 +147,17 @@ def _markdown(rows):
     return Markdown("\n".join(rows))
 
 
-def _range(values, form):
-    values = list(values)
-    return f"{form.format(min(values))} to {form.format(max(values))}"
+def format_range(values, form: str) -> str:
+    """Return the least and the greatest of some values, each in this form, or the one where both look alike.
+
+    >>> format_range([0.211, 0.5, 0.345], ".0%")
+    '21% to 50%'
+    """
+    values = np.asarray(values)
+    if values.size == 0:
+        raise ValueError(f"values must hold at least one, got shape {values.shape}")
+    low, high = format(values.min(), form), format(values.max(), form)
+    return low if low == high else f"{low} to {high}"
 
 
 def format_error(error: float) -> str:
