@@ -25,10 +25,12 @@ from peerflow import _checks
 from peerflow.models import Model
 
 # What is missed is judged by up to so many of its powers, unless it is so many times too much.
-# So many vectors at a time, so many by which an error is seen, and the constant of the bound on it; what is safely
-# above rounding: orthogonal directions made of noise would not be orthogonal. Sums of so many rows are multiplied.
+# A first block of vectors and the largest; so many by which an error is seen, and the constant of the bound on it; what
+# is safely above rounding: orthogonal directions made of noise would not be orthogonal. Sums of squares are known to so
+# much. Sums of so many rows are multiplied.
 _POWERS, _HOPELESS = 4, 50.0
-_BLOCK, _PROBES, _CERTAIN, _NOISE, _SUMMED = 96, 32, 2 * (2 / np.pi) ** 0.5, 1e-13, 4
+_FIRST, _BLOCK, _PROBES, _CERTAIN = 48, 192, 32, 2 * (2 / np.pi) ** 0.5
+_NOISE, _LOST, _SUMMED = 1e-13, 1e-12, 4
 # So many numbers of a Jacobian are held where not all of them can be.
 _CHUNK = 2**24
 # A block of a Krylov space has at least one column for so many of those before.
@@ -87,24 +89,44 @@ def _trimmed(F, relative, absolute):
 def _range(J, relative, absolute):
     r"""Return an orthonormal V and F = J V with :math:`\|J - F V^\top\|` at most the larger tolerance.
 
-    If b Gaussian vectors leave residuals of norm at most e, the residual of J has a norm of at most
+    The norm is at most Frobenius's, :math:`(\|J\|_F^2 - \|F\|_F^2)^{1/2}`, which costs nothing. Where that is too
+    large, or lost in rounding: if b Gaussian vectors leave residuals of norm at most e, the norm is at most
     :math:`2\sqrt{2/\pi}\, e` with probability :math:`1 - 2^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
     """
     draw = np.random.default_rng(0)
-    probes = J.T @ draw.standard_normal((J.shape[0], _PROBES))
-    scale = np.linalg.norm(probes, axis=0).max(initial=0.0)
+    probes, new, scale = _begun(J, draw)
     V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((J.shape[0], 0)), 0.0
-    while (left := min(J.shape) - V.shape[1]) > 0:
-        missed = np.linalg.norm(probes - V @ (V.T @ probes), axis=0).max()
-        if missed <= max(relative * largest / _CERTAIN, absolute / _CERTAIN, _NOISE * scale):
-            break
-        new = _sketch(J, draw)
-        new = (_beside(V, new, np.finfo(float).eps * scale) if V.size else np.linalg.qr(new)[0])[:, :left]
+    while scale and (left := min(J.shape) - V.shape[1]) > 0:
+        new = _beside(V, new, np.finfo(float).eps * scale) if V.size else np.linalg.qr(new)[0]
+        new = new[:, :left]
         if new.shape[1] == 0:
             break
         V, F = np.hstack([V, new]), np.hstack([F, J @ new])
         largest = largest or _singular(F)[0].max(initial=0.0)
+        limit = max(relative * largest, absolute)
+        if not isinstance(J, Streamed) and scale**2 * (1 + _LOST) - _square(F) <= limit**2:
+            break
+        probes = J.T @ draw.standard_normal((J.shape[0], _PROBES)) if probes is None else probes
+        missed = np.linalg.norm(probes - V @ (V.T @ probes), axis=0).max()
+        if missed <= max(limit / _CERTAIN, _NOISE * scale):
+            break
+        # Few blocks where many directions are to be found, and none that is much larger than what is needed.
+        new = _sketch(J, draw, min(V.shape[1], _BLOCK))
     return V, F
+
+
+def _begun(J, draw):
+    """Return J^T times vectors that show what is missed, if there already, and a first block; and about J's norm."""
+    if not isinstance(J, Streamed):
+        return None, _sketch(J, draw, _FIRST), _square(J) ** 0.5
+    # Every product computes J anew: one for both, with a block that will mostly do.
+    probes, new = np.split(J.T @ draw.standard_normal((J.shape[0], _PROBES + _BLOCK)), [_PROBES], axis=1)
+    return probes, new, np.linalg.norm(probes, axis=0).max()
+
+
+def _square(A):
+    """Return the sum of squares, row by row, so that few numbers are added to a large one."""
+    return np.einsum("ij,ij->i", A, A).sum()
 
 
 def _beside(V, X, noise):
@@ -122,14 +144,14 @@ def _beside(V, X, noise):
     return X[:, ::-1]
 
 
-def _sketch(J, draw):
+def _sketch(J, draw, block):
     """Return J^T times a block of random vectors: Gaussian ones of randomly signed sums of a few rows of J."""
     groups = J.shape[0] // _SUMMED
-    if groups < 2 * _BLOCK or isinstance(J, Streamed):
-        return J.T @ draw.standard_normal((J.shape[0], _BLOCK))
+    if groups < 2 * block or isinstance(J, Streamed):
+        return J.T @ draw.standard_normal((J.shape[0], block))
     place, signs = draw.permutation(len(J)) % groups, draw.choice([-1.0, 1.0], len(J))
     summed = scipy.sparse.csr_array((signs, (place, np.arange(len(J)))), shape=(groups, len(J))) @ J
-    return summed.T @ draw.standard_normal((groups, _BLOCK))
+    return summed.T @ draw.standard_normal((groups, block))
 
 
 def from_products(product: Callable, size: int, relative: float, absolute: float = 0.0):
