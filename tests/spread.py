@@ -55,7 +55,17 @@ def mixed(mesh=None):
     return found
 
 
-def results(mesh=None):
+def resumed(given, folder):
+    """Return the last parameters of a run, which goes on from a checkpoint if there is a folder for it."""
+    from peerflow import train
+
+    run = {"step_size": STEP_SIZE, "final_only": True, "every": 10}
+    if folder is not None:
+        train(*given, steps=20, checkpoint=folder, **run)
+    return train(*given, steps=STEPS, checkpoint=folder, **run).params
+
+
+def results(mesh=None, folder=None):
     """Return what training and prediction give, by name."""
     from peerflow import linearize, predict, sharding, train
 
@@ -68,7 +78,8 @@ def results(mesh=None):
         found |= {f"{name}: losses": run.losses, f"{name}: params": run.params, f"{name}: global": run.global_losses}
         found[f"{name}: predicted"] = predicted.coefficients
     some = train(method, model, agents, theta0, step_size=STEP_SIZE, steps=STEPS, counts=COUNTS)
-    return found | {"some losses": some.losses, "some params": some.params}
+    found |= {"some losses": some.losses, "some params": some.params}
+    return found | {"resumed": resumed((methods["tracking"], model, agents, theta0), folder)}
 
 
 def moved(mesh):
@@ -113,7 +124,7 @@ def main(folder, devices, coordinator=None, processes=1, index=0):
     if folder == "long":
         long(mesh)
     else:
-        np.savez(os.path.join(folder, f"{index}.npz"), **results(mesh), **moved(mesh))
+        np.savez(os.path.join(folder, f"{index}.npz"), **results(mesh, os.path.join(folder, "kept")), **moved(mesh))
 
 
 if __name__ == "__main__":

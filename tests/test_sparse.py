@@ -1,5 +1,7 @@
 """A sparse mixing matrix gives what the dense one gives."""
 
+from time import monotonic
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -134,3 +136,11 @@ def test_another_number_of_agents_is_refused(small, lin, rule):
         lambda: stability.step_size_limit(method, lin),
     ):
         check(call, r"W must have shape \(6, 6\), got \(4, 4\)")
+
+
+def test_a_city_that_is_not_connected_is_refused_within_seconds():
+    graph = nx.cycle_graph(100_000)
+    graph.remove_edges_from([(0, 1), (50_000, 50_001)])
+    begun = monotonic()
+    check(lambda: mixing.metropolis_hastings(graph, sparse=True), "graph must be connected, got 2 components")
+    assert monotonic() - begun < 10
