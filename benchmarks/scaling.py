@@ -25,9 +25,9 @@ from scipy.optimize import nnls
 from peerflow import DGD, data, mixing, models, sharding, train
 
 PROCESSES, SAMPLES, WIDTHS, STEPS, ROUNDS = 2, 10, (300, 300), 10, 5
-# Peers, and the share of them that are numbered at random.
-FITTED = (16, 0.0), (16, 1.0), (64, 0.0), (64, 1.0)
-HELD_OUT = (32, 0.0), (32, 1.0), (48, 0.3), (96, 0.3), (96, 1.0)
+# Peers, so many that no cache holds them, and the share of them that are numbered at random.
+FITTED = (48, 0.0), (48, 1.0), (64, 0.3), (96, 0.0), (96, 1.0), (128, 0.3)
+HELD_OUT = (64, 0.0), (64, 1.0), (96, 0.3), (128, 0.0), (128, 1.0)
 QUESTION = "a step over two processes"
 
 
