@@ -49,8 +49,8 @@ def assert_same(results, expected):
     sends, others = results.pop("ring sends"), results.pop("other collectives")
     # A row to the device before and one to the device after, whatever number of agents a device holds.
     assert sends.tolist() == [1, 1] and others == 0
-    assert results.keys() == expected.keys()
-    for name in expected:
+    assert results.keys() <= expected.keys()
+    for name in results:
         assert_close(results[name], expected[name], tolerance=1e-12)
 
 
@@ -58,7 +58,9 @@ def test_eight_devices(expected, tmp_path):
     process = started(tmp_path, 8)
     printed = process.communicate(timeout=300)[0]
     assert process.returncode == 0, printed
-    assert_same(found(tmp_path, 0), expected)
+    results = found(tmp_path, 0)
+    assert_same(results, expected)
+    assert results.keys() == expected.keys()
 
 
 @pytest.mark.parametrize(("processes", "devices"), [(2, 2), (4, 1)])
@@ -69,7 +71,9 @@ def test_processes(expected, tmp_path, processes, devices):
         printed = process.communicate(timeout=300)[0]
         assert process.returncode == 0, printed
     for index in range(processes):
-        assert_same(found(tmp_path, index), expected)
+        results = found(tmp_path, index)
+        assert {"tracking: params", "one way: predicted", "sparse product 5", "resumed"} <= results.keys()
+        assert_same(results, expected)
 
 
 @pytest.mark.parametrize("index", [0, 1])
