@@ -93,7 +93,7 @@ def _range(J, relative, absolute):
     large, or lost in rounding: if b Gaussian vectors leave residuals of norm at most e, the norm is at most
     :math:`2\sqrt{2/\pi}\, e` with probability :math:`1 - 2^{-b}` (Halko, Martinsson and Tropp 2011, lemma 4.1).
     """
-    draw = np.random.default_rng(0)
+    draw, held = np.random.default_rng(0), not isinstance(J, Streamed)
     probes, new, scale = _begun(J, draw)
     V, F, largest = np.zeros((J.shape[1], 0)), np.zeros((J.shape[0], 0)), 0.0
     while scale and (left := min(J.shape) - V.shape[1]) > 0:
@@ -104,7 +104,7 @@ def _range(J, relative, absolute):
         V, F = np.hstack([V, new]), np.hstack([F, J @ new])
         largest = largest or _singular(F)[0].max(initial=0.0)
         limit = max(relative * largest, absolute)
-        if not isinstance(J, Streamed) and scale**2 * (1 + _LOST) - _square(F) <= limit**2:
+        if held and scale**2 * (1 + _LOST) - _square(F) <= limit**2:
             break
         probes = J.T @ draw.standard_normal((J.shape[0], _PROBES)) if probes is None else probes
         missed = np.linalg.norm(probes - V @ (V.T @ probes), axis=0).max()
