@@ -151,8 +151,9 @@ def test_weights_for_the_loss_are_the_best_of_a_search_without_gradients(W, lin)
 def test_slowest_is_the_second_eigenvalue_within_five_per_cent():
     for seed in range(8):
         W = metropolis_hastings(nx.gnp_random_graph(8, 0.6, seed=seed))
-        exact = 1 - mixing.spectral_gap(W)
-        assert exact <= slowest(DGD(W)) <= exact * 8 ** (1 / 64) * (1 + 1e-12)
+        over = slowest(DGD(W)) / (1 - mixing.spectral_gap(W))
+        # A norm of all modes; with one mode far slower than the others it is that mode's, to rounding.
+        assert 1 - 1e-12 <= over <= 8 ** (1 / 64) * (1 + 1e-12)
     slope = jax.grad(lambda W: slowest(replace(DGD(CYCLE), W=W)))(CYCLE)  # two modes alike
     assert np.isfinite(slope).all()
 
