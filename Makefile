@@ -61,7 +61,7 @@ test: environment  ## library tests, every notebook against its stored outputs, 
 	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests --ignore=tests/browser,Each failure is shown above.)
 	$(call timed,notebooks,$(nbval),If the change is meant: make notebooks.)
 	$(call timed,pages,$(call render,$(TEST),$(TEST)),Each warning above names its file and line.)
-	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest -n 2 tests/browser,Each fault names its page and the width.)
+	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser,Each fault names its page and the width.)
 
 lint: environment  ## the format, the habits and the types of the Python files
 	$(call timed,lint,$(BIN)/python tools/lint.py,If it is the format or the order of imports: make format.)

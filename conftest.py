@@ -17,11 +17,12 @@ def pytest_configure(config):
     """Let pytest-xdist leave a file's tests together, in their order.
 
     The cells of a notebook share a kernel, and the tests of a module what they compile and what their fixtures make:
-    dealt out one by one, every worker would do that again.
+    dealt out one by one, every worker would do that again. Another way of dealing has to be asked for.
     """
     if getattr(config.option, "dist", "no") != "no":
-        # The slowest notebooks come first, see book/conftest.py.
-        config.option.dist, config.option.loadscopereorder = "loadfile", False
+        if config.option.dist == "load":
+            # The slowest notebooks come first, see book/conftest.py.
+            config.option.dist, config.option.loadscopereorder = "loadfile", False
         # Workers whose linear algebra has as many threads as there are cores wait for each other.
         for library in ("OMP", "OPENBLAS", "MKL"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")

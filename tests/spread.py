@@ -44,6 +44,7 @@ def _several():
 
 def mixed(mesh=None):
     """Return products with random matrices, dense and sparse and more or less full, by name; in processes a few."""
+    import jax
     import scipy.sparse
 
     from peerflow import sharding
@@ -58,7 +59,7 @@ def mixed(mesh=None):
             if mesh is not None:
                 lie = (sharding.OWN, sharding.OWN), sharding.OWN
                 spread = sharding.scatter(same, mesh, float), sharding.spread(v, mesh)
-                product = sharding.gathered(sharding.mapped(lambda W, v: W @ v, mesh, *lie)(*spread))
+                product = sharding.gathered(jax.jit(sharding.mapped(lambda W, v: W @ v, mesh, *lie))(*spread))
             found[f"{name} product {seed}"] = product
     return found
 

@@ -108,35 +108,54 @@ def layout(page) -> list[str]:
     return faults + page.evaluate(_CUT) + page.evaluate(_CLIPPED) + page.evaluate(_BROKEN)
 
 
-# Contrast is most of axe's time. It is the same wherever colours, font and kind of element are, so one of each is asked.
-_MARK = """() => {
+# Contrast is most of axe's time. It is the same wherever colours, font and kind of element are, so one of each is asked:
+# of those that are not known yet. Returned is what was new.
+_MARK = """known => {
   const behind = e => {
     for (let p = e; p; p = p.parentElement) {
       const { backgroundColor: colour, backgroundImage: image } = getComputedStyle(p);
       if (image !== 'none' || !/, 0\\)$/.test(colour)) return colour + image;
     }
   };
-  const seen = new Set();
+  const seen = new Set(known), fresh = [];
   for (const e of document.body.querySelectorAll('*')) {
     e.removeAttribute('data-contrast');
     if (![...e.childNodes].some(child => child.nodeType === Node.TEXT_NODE && child.data.trim())) continue;
     const style = getComputedStyle(e);
-    const kind = [e.tagName, e.className, style.color, style.opacity, style.fontSize, style.fontWeight, behind(e)].join();
-    if (e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && !seen.has(kind)) e.dataset.contrast = seen.add(kind).size;
+    const kind = [e.tagName, style.color, style.opacity, style.fontSize, style.fontWeight, behind(e)].join();
+    if (!e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) || seen.has(kind)) continue;
+    e.dataset.contrast = seen.add(kind).size;
+    fresh.push(kind);
   }
+  return fresh;
 }"""
-# Preloading would fetch imported style sheets from addresses that it gets wrong.
-_RUN = """async ([where, options]) => (await axe.run(where, { ...options, resultTypes: ['violations'], preload: false })).violations"""
-_ALL = {"runOnly": {"type": "tag", "values": RULES}, "rules": {"color-contrast": {"enabled": False}}}
+# Preloading would fetch imported style sheets from addresses that it gets wrong. The glyphs of a formula are half of a
+# page's elements, have no text and are hidden from readers, who get its MathML: a box of the same size stands for them.
+_RUN = """async options => {
+  axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-contrast]' }] });
+  const formulas = [...document.querySelectorAll('mjx-math')].map(e => [e, e.getBoundingClientRect(), e.getAttribute('style')]);
+  const glyphs = formulas.map(([e]) => [...e.childNodes]);
+  for (const [e, { width, height }] of formulas) {
+    e.replaceChildren();
+    e.style.cssText += `; display: inline-block; width: ${width}px; height: ${height}px`;
+  }
+  const { violations } = await axe.run({ ...options, resultTypes: ['violations'], preload: false });
+  formulas.forEach(([e, , style], k) => {
+    e.replaceChildren(...glyphs[k]);
+    style === null ? e.removeAttribute('style') : e.setAttribute('style', style);
+  });
+  return violations;
+}"""
+_ALL = {"runOnly": {"type": "tag", "values": RULES}}
 _CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
-def _axe(page, where, options) -> list[str]:
+def _axe(page, options) -> list[str]:
     page.evaluate(AXE)
     return [
         f"{violation['id']} ({len(violation['nodes'])}): {violation['nodes'][0]['html'][:160]}"
         f" {[check['message'] for check in violation['nodes'][0]['any'][:1]]}"
-        for violation in page.evaluate(_RUN, [where, options])
+        for violation in page.evaluate(_RUN, options)
     ]
 
 
@@ -145,19 +164,22 @@ _STOPS = """() => [...document.querySelectorAll('[tabindex="-1"]')].every(
   e => e.scrollWidth <= e.clientWidth || !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))"""
 
 
-def contrast(page) -> list[str]:
-    """Return what axe finds too faint to read."""
-    page.evaluate(_MARK)
-    return _axe(page, {"include": [["[data-contrast]"]]}, _CONTRAST)
+def contrast(page, known: list[str]) -> list[str]:
+    """Return what axe finds too faint to read, of the kinds of text that are not known; then they are."""
+    fresh = page.evaluate(_MARK, known)
+    known += fresh
+    return _axe(page, _CONTRAST) if fresh else []
 
 
-def accessibility(page) -> list[str]:
+def accessibility(page, known: list[str] | None = None) -> list[str]:
     """Return what axe finds, WCAG 2.2 AA and best practice, and how many formulas a screen reader cannot read."""
     mute = page.evaluate("() => document.querySelectorAll('mjx-container:not(:has(mjx-assistive-mml))').length")
     faults = [f"{mute} formulas without MathML"] if mute else []
     with contextlib.suppress(TookTooLong):  # then axe says so
         page.wait_for_function(_STOPS, timeout=1000)
-    return faults + _axe(page, {"include": [["html"]]}, _ALL) + contrast(page)
+    known = [] if known is None else known
+    known += page.evaluate(_MARK, known)
+    return faults + _axe(page, _ALL)
 
 
 # Which menu is open: a dialog, or (on a desk) the sidebar itself.

@@ -1,4 +1,4 @@
-"""The explorer in the book's pages, served and from files: every way to move it, and the library's own numbers."""
+"""The explorer in the book's pages: every way to move it, and the library's own numbers."""
 
 import re
 
@@ -27,6 +27,7 @@ def lin():
 
 @pytest.fixture(params=["served", "file"])
 def base(request):
+    """Where what is loaded, and what the address says, may differ."""
     return request.getfixturevalue({"served": "book", "file": "files"}[request.param])
 
 
@@ -90,8 +91,8 @@ def test_the_numbers_are_the_librarys(window, base, lin):
     shown.close()
 
 
-def test_the_mouse_moves_it(window, base, lin):
-    shown = Shown(window, base)
+def test_the_mouse_moves_it(window, book, lin):
+    shown = Shown(window, book)
     before = shown.drawn(), shown.says("losses")
     box = shown.page.locator("input[type=range]").first.bounding_box()
     shown.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -113,8 +114,8 @@ def test_the_mouse_moves_it(window, base, lin):
     shown.close()
 
 
-def test_a_finger_cuts_links(window, base, lin):
-    shown = Shown(window, base)
+def test_a_finger_cuts_links(window, book, lin):
+    shown = Shown(window, book)
     shown.page.set_viewport_size({"width": 390, "height": 900})
     before = shown.drawn()
     shown.peer(0).tap()
@@ -137,8 +138,8 @@ def test_a_finger_cuts_links(window, base, lin):
     shown.close()
 
 
-def test_keys_move_it(window, base, lin):
-    shown = Shown(window, base)
+def test_keys_move_it(window, book, lin):
+    shown = Shown(window, book)
     shown.page.locator("input[value=DGD]").focus()
     shown.page.keyboard.press("ArrowRight")
     shown.page.locator("input[value=local]").focus()
@@ -162,8 +163,8 @@ def test_keys_move_it(window, base, lin):
     shown.close()
 
 
-def test_it_plays_and_stops(window, base):
-    shown = Shown(window, base)
+def test_it_plays_and_stops(window, book):
+    shown = Shown(window, book)
     play = shown.page.locator(".pf-play")
     play.press("Enter")
     assert play.inner_text() == "Pause"
@@ -196,9 +197,9 @@ def test_the_address_holds_the_state(window, base, lin):
     shown.close()
 
 
-def test_nonsense_in_the_address_is_left_out(window, base):
+def test_nonsense_in_the_address_is_left_out(window, book):
     address = "#explorer?set=none&graph=0-99&algorithm=SGD&step_size=-1&horizon=0.3&position=1e99"
-    shown, usual = Shown(window, base, address), Shown(window, base)
+    shown, usual = Shown(window, book, address), Shown(window, book)
     assert [one.number("loss") for one in (shown, usual)] == [usual.number("loss")] * 2
     usual.close()
     shown.close()
@@ -222,8 +223,8 @@ def test_other_problems_are_loaded_when_they_are_chosen(window, base, name):
     shown.close()
 
 
-def test_another_problem_stops_what_is_played(window, base):
-    shown = Shown(window, base)
+def test_another_problem_stops_what_is_played(window, book):
+    shown = Shown(window, book)
     shown.page.locator(".pf-play").click()
     shown.page.wait_for_timeout(400)
     shown.page.locator("select").first.select_option("mnist")
@@ -233,8 +234,8 @@ def test_another_problem_stops_what_is_played(window, base):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(window, base, scheme):
-    shown = Shown(window, base, "#explorer?step_size=3")
+def test_axe_finds_nothing(window, book, scheme):
+    shown = Shown(window, book, "#explorer?step_size=3")
     shown.page.emulate_media(color_scheme=scheme)
     checks.settle(shown.page)
     assert checks.accessibility(shown.page) == []
