@@ -18,7 +18,6 @@ SKEWED = 0.5 * np.eye(Q) + 0.3 * np.roll(np.eye(Q), 1, axis=1) + 0.2 * np.roll(n
 PAIRS = {
     "cycle": (mixing.metropolis_hastings(GRAPH, sparse=True), mixing.metropolis_hastings(GRAPH)),
     "skewed": (scipy.sparse.csr_array(SKEWED), SKEWED),
-    "old matrix": (scipy.sparse.coo_matrix(SKEWED), SKEWED),
 }
 both = pytest.mark.parametrize(("sparse", "dense"), PAIRS.values(), ids=PAIRS)
 
@@ -33,10 +32,13 @@ def lin(small):
     return linearize(small.model, agent_data(outputs=2, agents=Q), small.theta0)
 
 
-@both
+@pytest.mark.parametrize(
+    ("sparse", "dense"), [*PAIRS.values(), (scipy.sparse.coo_matrix(SKEWED), SKEWED)], ids=[*PAIRS, "old matrix"]
+)
 def test_it_stays_sparse_and_updates_alike(rule, sparse, dense, rng):
     method = rule(sparse)
-    assert scipy.sparse.issparse(method.W) and method.agents == Q
+    # Whatever kind of sparse matrix comes.
+    assert isinstance(method.W, scipy.sparse.csr_array) and method.agents == Q
     assert_close(method.dense, dense, tolerance=0)
     assert method.symmetric == rule(dense).symmetric
     theta = rng.normal(size=(Q, 3))

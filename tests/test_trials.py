@@ -137,7 +137,7 @@ def test_a_sample_is_its_runs():
 
 @pytest.fixture(scope="module")
 def wide():
-    agents, model = data.half_moons(agents=4, samples=20), models.mlp(inputs=2, widths=(1024,), outputs=1)
+    agents, model = data.half_moons(agents=4, samples=20), models.mlp(inputs=2, widths=(512,), outputs=1)
     return agents, model, linearize(model, agents, model.init(0), accuracy=1e-3, steps=100, step_size=1.0)
 
 
