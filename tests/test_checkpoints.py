@@ -9,6 +9,7 @@ from pathlib import Path
 import keep_on
 import networkx as nx
 import numpy as np
+import scipy.sparse
 from problems import agent_data, network
 from rejection import check
 
@@ -76,6 +77,13 @@ def test_another_run_s_checkpoint_is_refused(tmp_path):
     other = mixing.metropolis_hastings(nx.star_graph(3), sparse=True)
     check(lambda: small(checkpoint=tmp_path, method=DGD(other)), "with other W$")
     check(lambda: small(checkpoint=tmp_path, steps=10), "the checkpoint is of 25 steps, more than the 10 asked for")
+
+
+def test_sparse_matrices_with_the_same_entries_elsewhere_are_others(tmp_path):
+    one, other = (scipy.sparse.csr_array((np.eye(4) + np.roll(np.eye(4), k, axis=1)) / 2) for k in (1, 3))
+    assert np.array_equal(one.data, other.data)
+    small(checkpoint=tmp_path, method=DGD(one))
+    check(lambda: small(checkpoint=tmp_path, method=DGD(other)), "with other W$")
 
 
 def test_bad_input():
