@@ -1,5 +1,6 @@
 """F with K = F F^T, from a Jacobian, from products and from a matrix, against numpy's own decompositions."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -49,6 +50,20 @@ def test_products_with_the_kernel_find_as_much(values, relative):
     missed = J @ J.T - F @ F.T
     assert np.linalg.norm(missed, 2) <= 2 * relative**2 * values[0] ** 2 + 1e-12
     assert np.linalg.eigvalsh(missed)[0] > -1e-12 * values[0] ** 2
+
+
+@pytest.mark.parametrize("chunk", [1, 60, 10_000])
+def test_a_streamed_jacobian_multiplies_as_the_whole_one(monkeypatch, rng, chunk):
+    """A sample after the other, a few at once, or all."""
+    monkeypatch.setattr(factors, "_CHUNK", chunk)
+    model, x, used = models.mlp(inputs=2, widths=(4,), outputs=2), rng.normal(size=(7, 2)), []
+    theta0 = model.init(0)
+    streamed = factors.Streamed(model, theta0, x, 2, used.append)
+    J = jax.jacobian(model.apply)(jnp.asarray(theta0), jnp.asarray(x)).reshape(14, model.size)
+    right, left = rng.normal(size=(model.size, 3)), rng.normal(size=(14, 3))
+    assert_close(streamed @ right, J @ right)
+    assert_close(streamed.T @ left, J.T @ left)
+    assert sum(used) == 2 * len(x)
 
 
 def test_an_absolute_tolerance_is_not_relative():
