@@ -40,14 +40,20 @@ _TESTS = {
     "_progress": ("training",),
     "chance": ("chance", "others"),
     "data": ("data", "others"),
-    "linearize": ("linearize", "from_kernel", "truncation", "constants"),
+    "engines": ("engines", "traced"),
+    "flows": ("flows", "unequal", "sweep"),
+    "integrate": ("integrate", "unequal"),
+    "linearize": ("linearize", "from_kernel", "truncation", "unequal", "constants"),
+    "literal": ("literal", "unequal"),
+    "methods": ("methods", "sparse"),
     "mixing": ("mixing", "methods", "others", "constants"),
     "models": ("models", "wrap"),
     "modes": ("flows", "constants"),
     "networks": ("networks", "models", "kernels"),
     "objectives": ("objectives", "constants"),
     "rules": ("unbiased",),
-    "stability": ("stability", "constants"),
+    "stability": ("stability", "stability_unequal", "constants"),
+    "training": ("training", "unequal", "checkpoints"),
 }
 _KEYS, _MORE = {"file", "what", "old", "new"}, {"notebooks", "unseen", "equivalent"}
 
