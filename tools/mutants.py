@@ -46,7 +46,7 @@ _TESTS = {
     "linearize": ("linearize", "from_kernel", "truncation", "unequal", "constants"),
     "literal": ("literal", "unequal"),
     "methods": ("methods", "sparse"),
-    "mixing": ("mixing", "methods", "others", "constants"),
+    "mixing": ("mixing", "methods", "sparse", "others", "constants"),
     "models": ("models", "wrap"),
     "modes": ("flows", "constants"),
     "networks": ("networks", "models", "kernels"),
