@@ -146,7 +146,7 @@ HEAVY = {"tensorflow", "neural_tangents", "sklearn", "matplotlib", "IPython", "t
     [
         ("import peerflow", HEAVY),
         ("import peerflow.plots", HEAVY - {"matplotlib"}),
-        ("from peerflow.kernels import nt", {"tensorflow", "tf2jax", "rfc3987-syntax"}),
+        ("from peerflow.kernels import nt", {"tensorflow", "tf2jax"}),
     ],
 )
 def test_importing_stays_light(statement, absent):
