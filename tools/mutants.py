@@ -34,26 +34,26 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "XLA_FLAGS": 
 _IGNORED = shutil.ignore_patterns(
     ".git", ".venv", "_build", "__pycache__", "*.egg-info", ".ipynb_checkpoints", ".*_cache"
 )
-# Which files of tests are asked first, one after the other, where it is not the one of the module's own name alone.
+# Which files of tests are asked after the one of the module's own name, if there is one, and before all.
 _TESTS = {
     "_checks": ("bad_input", "precision", "constants"),
     "_progress": ("training",),
-    "chance": ("chance", "others"),
-    "data": ("data", "others"),
-    "engines": ("engines", "traced"),
-    "flows": ("flows", "unequal", "sweep"),
-    "integrate": ("integrate", "unequal"),
-    "linearize": ("linearize", "from_kernel", "truncation", "unequal", "constants"),
-    "literal": ("literal", "unequal"),
-    "methods": ("methods", "sparse"),
-    "mixing": ("mixing", "methods", "sparse", "others", "constants"),
-    "models": ("models", "wrap"),
+    "chance": ("others",),
+    "data": ("others",),
+    "engines": ("traced",),
+    "flows": ("unequal", "sweep"),
+    "integrate": ("unequal",),
+    "linearize": ("from_kernel", "truncation", "unequal", "constants"),
+    "literal": ("unequal",),
+    "methods": ("sparse",),
+    "mixing": ("methods", "sparse", "others", "constants"),
+    "models": ("wrap",),
     "modes": ("flows", "constants"),
-    "networks": ("networks", "models", "kernels"),
-    "objectives": ("objectives", "constants"),
+    "networks": ("models", "kernels"),
+    "objectives": ("constants",),
     "rules": ("unbiased",),
-    "stability": ("stability", "stability_unequal", "constants"),
-    "training": ("training", "unequal", "checkpoints"),
+    "stability": ("stability_unequal", "constants"),
+    "training": ("unequal", "checkpoints"),
 }
 _KEYS, _MORE = {"file", "what", "old", "new"}, {"notebooks", "unseen", "equivalent"}
 
@@ -125,7 +125,7 @@ def first_failure(folder: Path, *options: str, timeout: int = TIMEOUT) -> str | 
 
 def by_tests(tree: Path, module: str | None = None) -> str | None:
     """Return the first library test that fails: of those of the module, if it is given, then of all."""
-    for name in _TESTS.get(module, (module,)) if module else ():
+    for name in (module, *_TESTS.get(module, ())) if module else ():
         if (own := tree / "tests" / f"test_{name}.py").exists() and (found := first_failure(tree, str(own))):
             return found
     # The tests of the harness and of the pages do not touch the library.
