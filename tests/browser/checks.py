@@ -122,7 +122,7 @@ _MARK = """known => {
     e.removeAttribute('data-contrast');
     if (![...e.childNodes].some(child => child.nodeType === Node.TEXT_NODE && child.data.trim())) continue;
     const style = getComputedStyle(e);
-    const kind = [e.tagName, style.color, style.opacity, style.fontSize, style.fontWeight, behind(e)].join();
+    const kind = [e.tagName, e.className, style.color, style.opacity, style.fontSize, style.fontWeight, behind(e)].join();
     if (!e.checkVisibility({ visibilityProperty: true, opacityProperty: true }) || seen.has(kind)) continue;
     e.dataset.contrast = seen.add(kind).size;
     fresh.push(kind);
@@ -133,17 +133,17 @@ _MARK = """known => {
 # page's elements, have no text and are hidden from readers, who get its MathML: a box of the same size stands for them.
 _RUN = """async options => {
   axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-contrast]' }] });
-  const formulas = [...document.querySelectorAll('mjx-math')].map(e => [e, e.getBoundingClientRect(), e.getAttribute('style')]);
-  const glyphs = formulas.map(([e]) => [...e.childNodes]);
+  const formulas = [...document.querySelectorAll('mjx-math')].map(
+    e => [e, e.getBoundingClientRect(), e.getAttribute('style'), [...e.childNodes]]);
   for (const [e, { width, height }] of formulas) {
     e.replaceChildren();
     e.style.cssText += `; display: inline-block; width: ${width}px; height: ${height}px`;
   }
   const { violations } = await axe.run({ ...options, resultTypes: ['violations'], preload: false });
-  formulas.forEach(([e, , style], k) => {
-    e.replaceChildren(...glyphs[k]);
+  for (const [e, , style, glyphs] of formulas) {
+    e.replaceChildren(...glyphs);
     style === null ? e.removeAttribute('style') : e.setAttribute('style', style);
-  });
+  }
   return violations;
 }"""
 _ALL = {"runOnly": {"type": "tag", "values": RULES}}
@@ -164,11 +164,16 @@ _STOPS = """() => [...document.querySelectorAll('[tabindex="-1"]')].every(
   e => e.scrollWidth <= e.clientWidth || !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))"""
 
 
-def contrast(page, known: list[str]) -> list[str]:
-    """Return what axe finds too faint to read, of the kinds of text that are not known; then they are."""
+def _mark(page, known) -> list[str]:
+    """Mark one element of each kind of text that is not known, and add it to these; return what is new."""
     fresh = page.evaluate(_MARK, known)
     known += fresh
-    return _axe(page, _CONTRAST) if fresh else []
+    return fresh
+
+
+def contrast(page, known: list[str]) -> list[str]:
+    """Return what axe finds too faint to read, of the kinds of text that are not known; then they are."""
+    return _axe(page, _CONTRAST) if _mark(page, known) else []
 
 
 def accessibility(page, known: list[str] | None = None) -> list[str]:
@@ -177,8 +182,7 @@ def accessibility(page, known: list[str] | None = None) -> list[str]:
     faults = [f"{mute} formulas without MathML"] if mute else []
     with contextlib.suppress(TookTooLong):  # then axe says so
         page.wait_for_function(_STOPS, timeout=1000)
-    known = [] if known is None else known
-    known += page.evaluate(_MARK, known)
+    _mark(page, [] if known is None else known)
     return faults + _axe(page, _ALL)
 
 
