@@ -6,6 +6,8 @@ BIN := .venv/bin
 export JUPYTER_PLATFORM_DIRS := 1
 # What a reader has set for Python and JAX is not meant for this book; what its notebooks see is in tools/kernels.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONHASHSEED
+# Without files of bytecode, each of the many processes below compiles its own JAX, for some seconds.
+unexport PYTHONDONTWRITEBYTECODE
 export JAX_PLATFORMS := cpu
 
 # Two folders to build in, so that no target takes away what another made or works with.

@@ -365,8 +365,8 @@ def test_lax_comparison_is_refused(executed):
 
 def test_other_threads_kernels_and_hashes_give_the_same_chapter(tmp_path):
     """``make determinism`` asks this of every chapter."""
-    chapter = nbformat.read(ROOT / "book" / "dgd.ipynb", as_version=4)
+    chapter = nbformat.read(ROOT / "book" / "system.ipynb", as_version=4)
     threads, rest = "OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2", "OPENBLAS_CORETYPE=Sandybridge PYTHONHASHSEED=1"
     meant = f"{threads} {rest} XLA_FLAGS=--xla_cpu_max_isa=AVX2"
-    code, said = check(project(tmp_path / "p", dgd=chapter), NOTEBOOK_ENVIRONMENT=meant)
+    code, said = check(project(tmp_path / "p", system=chapter), NOTEBOOK_ENVIRONMENT=meant)
     assert code == 0, said
