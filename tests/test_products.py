@@ -137,7 +137,7 @@ def test_batches_of_displacements(by_products, rng):
 def test_a_wide_network_on_half_moons(by_products, seed):
     """Eigenvalues fall far below rounding, and half of the directions are found in the first block."""
     agents = data.half_moons(agents=AGENTS, samples=40, seed=seed)
-    model = models.mlp(inputs=2, widths=(128,), outputs=1)
+    model = models.mlp(inputs=2, widths=(64,), outputs=1)
     theta0 = model.init(seed)
     J = np.asarray(model.jacobian(theta0, agents.pooled()[0])).reshape(160, -1)
     for tolerance in (1e-2, 1e-4, 1e-7):
