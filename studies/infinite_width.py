@@ -23,7 +23,7 @@ PAIRS = {(1, 16384): 4, (2, 1024): 2, (3, 1024): 1}
 CHANGES = {"long": {"steps": 1000}, "large targets": {"size": 10.0}, "steep": {"w_std": 4.0}, "edge": {"edge": 0.95}}
 # The ensemble's mean: blocks of so many pairs, and of so many kernels where these have a bias of their own.
 BLOCKS, BLOCK, KERNELS = 8, 5, 150
-NARROW = {1: [64, 256, 1024], 2: [32, 64, 128, 256], 3: [32, 64, 128, 256]}
+NARROW = {1: [64, 256, 1024], 2: [64, 128, 256, 512], 3: [64, 128, 256, 512]}
 # By how much of its difference from the limit a kernel is moved to see what the difference does to first order.
 SMALL = 1e-3
 
