@@ -14,7 +14,7 @@ export JAX_PLATFORMS := cpu
 BOOK := _build/book
 TEST := _build/test
 
-.PHONY: help environment book html pdf serve lab test lint format notebooks newest studies determinism bench bench-check mutants lock clean
+.PHONY: help environment book html pdf serve lab test test-pages lint format notebooks newest studies determinism bench bench-check mutants lock clean
 .DEFAULT_GOAL := help
 
 # $(call timed,what,command,advice): run a step, say how long it took, or what to do when it failed.
@@ -58,12 +58,15 @@ lab: environment  ## open JupyterLab on the book
 
 test: environment  ## library tests, every notebook against its stored outputs, the book without warnings
 	$(call alone,$(TEST))
-	$(call stage,$(TEST))
-	$(call timed,lint,$(BIN)/python tools/lint.py,If it is the format or the order of imports: make format.)
+	@$(MAKE) --no-print-directory --jobs=2 lint test-pages
 	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests --ignore=tests/browser,Each failure is shown above.)
 	$(call timed,notebooks,$(nbval),If the change is meant: make notebooks.)
-	$(call timed,pages,$(call render,$(TEST),$(TEST)),Each warning above names its file and line.)
 	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser,Each fault names its page and the width.)
+
+# Beside lint, as each of the two keeps one core busy.
+test-pages: environment
+	$(call stage,$(TEST))
+	$(call timed,pages,$(call render,$(TEST),$(TEST)),Each warning above names its file and line.)
 
 lint: environment  ## the format, the habits and the types of the Python files
 	$(call timed,lint,$(BIN)/python tools/lint.py,If it is the format or the order of imports: make format.)
