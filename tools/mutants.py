@@ -36,7 +36,7 @@ _IGNORED = shutil.ignore_patterns(
 )
 # Which files of tests are asked after the one of the module's own name, if there is one, and before all.
 _TESTS = {
-    "_checks": ("bad_input", "precision", "constants"),
+    "_checks": ("bad_input", "precision", "constants", "flows"),
     "_progress": ("training",),
     "chance": ("others",),
     "data": ("others",),
@@ -45,7 +45,7 @@ _TESTS = {
     "integrate": ("unequal",),
     "linearize": ("from_kernel", "truncation", "unequal", "constants"),
     "literal": ("unequal",),
-    "methods": ("sparse",),
+    "methods": ("sparse", "training"),
     "mixing": ("methods", "sparse", "others", "constants"),
     "models": ("wrap",),
     "modes": ("flows", "constants"),
