@@ -19,6 +19,8 @@ def test_every_listed_mutant_fits_the_source():
     assert {mutant.file for mutant in listed} == modules
     notebooks = set(itertools.chain.from_iterable(mutant.notebooks for mutant in listed))
     assert all((ROOT / "book" / f"{name}.ipynb").exists() for name in notebooks)
+    assert all(mutants.tests_of(mutant.module) for mutant in listed)
+    assert mutants.tests_of("data") == ["tests/test_data.py", "tests/test_others.py"]
 
 
 def test_a_mutant_that_no_longer_fits_is_an_error(tmp_path):
