@@ -5,6 +5,8 @@ from importlib import resources
 
 from playwright.sync_api import TimeoutError as TookTooLong
 
+# How long a page may take to answer, in milliseconds, on a machine that is busy with others.
+PATIENCE = 10_000
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -181,16 +183,18 @@ def accessibility(page, known: list[str] | None = None) -> list[str]:
     mute = page.evaluate("() => document.querySelectorAll('mjx-container:not(:has(mjx-assistive-mml))').length")
     faults = [f"{mute} formulas without MathML"] if mute else []
     with contextlib.suppress(TookTooLong):  # then axe says so
-        page.wait_for_function(_STOPS, timeout=1000)
+        page.wait_for_function(_STOPS, timeout=PATIENCE)
     _mark(page, [] if known is None else known)
     return faults + _axe(page, _ALL)
 
 
-# Which menu is open: a dialog, or (on a desk) the sidebar itself.
+# Which menu is open: a dialog, or (on a desk) the sidebar itself. The theme puts the sidebar's contents into the dialog,
+# and back a moment after it is closed; to open it within that moment would leave it open and empty.
 _OPEN = """side => {
   const dialog = document.querySelector(`#pst-${side}-sidebar-modal`);
   const bar = document.querySelector(`#pst-${side}-sidebar`)?.getBoundingClientRect();
   if (!dialog || !bar) return null; // a page with one heading has no contents
+  if (dialog.open !== dialog.hasChildNodes()) return 'moving';
   return dialog.open || (bar.width > 0 && bar.right > 0 && bar.left < innerWidth);
 }"""
 
@@ -232,8 +236,8 @@ def _press(button, how):
 
 
 def _becomes(page, side, state):
-    for _ in range(40):
-        if page.evaluate(_OPEN, side) == state:
-            return True
-        page.wait_for_timeout(50)
-    return False
+    try:
+        page.wait_for_function(f"([side, state]) => ({_OPEN})(side) === state", arg=[side, state], timeout=PATIENCE)
+    except TookTooLong:
+        return False
+    return True

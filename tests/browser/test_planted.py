@@ -11,17 +11,32 @@ PAGE = """<!DOCTYPE html><html lang="en"><head><title>A page</title><link rel="i
 <p>Some text.</p>{fault}</main>
 <nav id="pst-primary-sidebar" style="display: none" aria-label="Book">menu</nav>
 <nav id="pst-secondary-sidebar" style="display: none" aria-label="Page">contents</nav>
-<script>for (const side of ["primary", "secondary"])
-document.querySelector(`.${{side}}-toggle`).onclick = () => document.querySelector(`#pst-${{side}}-sidebar-modal`).showModal()
-</script></body></html>"""
+<script>for (const side of ["primary", "secondary"]) {{
+  const [bar, dialog] = ["", "-modal"].map(end => document.querySelector(`#pst-${{side}}-sidebar${{end}}`));
+  document.querySelector(`.${{side}}-toggle`).onclick = () => {{ dialog.append(...bar.childNodes); dialog.showModal(); }};
+  dialog.onclose = () => bar.append(...dialog.childNodes);
+}}</script></body></html>"""
 FORMULA = """<div class="math" style="width: 200px; {box}"><mjx-container style="display: block; {style}">
 <mjx-math style="display: block; width: 500px; {math}">a long formula<mjx-c style="display: block; height: 20px">a</mjx-c>
 </mjx-math><mjx-assistive-mml></mjx-assistive-mml></mjx-container></div>"""
 DEAD = '<script>addEventListener("load", () => document.querySelector(".{side}-toggle").onclick = null)</script>'
+# On a busy machine the page hears late that a menu was closed; one that is opened before would stay open, and empty.
+LATE = """<script>for (const side of ["primary", "secondary"]) {
+  const dialog = document.querySelector(`#pst-${side}-sidebar-modal`);
+  dialog.addEventListener("close", event => {
+    if (!event.isTrusted) return;
+    event.stopImmediatePropagation();
+    setTimeout(() => dialog.dispatchEvent(new Event("close")), 300);
+  });
+  document.querySelector(`.${side}-toggle`).addEventListener("click", () => {
+    if (dialog.hasChildNodes()) console.error("opened while it closes");
+  });
+}</script>"""
 
 
 @pytest.fixture
-def examine(browser, tmp_path):
+def examine(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "PATIENCE", 1000)
     server = serve(tmp_path)
     context = browser.new_context(viewport={"width": 390, "height": 900}, has_touch=True)
 
@@ -29,7 +44,7 @@ def examine(browser, tmp_path):
         (tmp_path / "page.html").write_text(PAGE.format(fault=fault))
         page, base = context.new_page(), f"http://127.0.0.1:{server.server_port}"
         visit = checks.Visit(page, base).open(f"{base}/page.html")
-        return visit.faults + checks.layout(page) + checks.accessibility(page) + checks.menus(page)
+        return checks.layout(page) + checks.accessibility(page) + checks.menus(page) + visit.faults
 
     yield found
     context.close()
@@ -43,6 +58,7 @@ def examine(browser, tmp_path):
         "",
         FORMULA.format(box="overflow: hidden", style="overflow-x: auto", math="").replace("<mjx-container", '<mjx-container tabindex="0"'),
         "<pre tabindex='0' style='overflow-x: auto'>" + "x" * 300 + "</pre>",
+        LATE,
     ],
 )  # fmt: skip
 def test_a_good_page_has_no_fault(examine, fault):
