@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import spread
+from jax.sharding import Mesh
 from problems import agent_data, assert_close
 from rejection import check, rejects
 
@@ -129,10 +130,10 @@ def test_bad_input_is_refused(call, message):
     check(call, message)
 
 
-def test_devices_must_hold_equally_many_agents(monkeypatch):
-    monkeypatch.setattr(type(MESH), "size", 3)
+def test_devices_must_hold_equally_many_agents():
+    mesh = Mesh(np.array(3 * jax.devices()), ("agents",))
     check(
-        lambda: sharding.place(agent_data(), MESH), "every device must hold as many agents, got 4 agents for 3 devices"
+        lambda: sharding.place(agent_data(), mesh), "every device must hold as many agents, got 4 agents for 3 devices"
     )
 
 

@@ -8,11 +8,14 @@ it holds back JAX; tests that need it are skipped.
 
 import subprocess
 import sys
+import tomllib
 
 from environment import ROOT, variables
 
 VENV = ROOT / ".venv-newest"
 PYTHON = VENV / "bin" / "python"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = ",".join(sorted(PROJECT["optional-dependencies"].keys() - {"ntk"}))
 INSTALL = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-compile", "--upgrade", "--upgrade-strategy", "eager"]
 SHOWN = ("jax", "jaxlib", "jaxtyping", "networkx", "numpy", "scipy", "diffrax")
 
@@ -22,7 +25,7 @@ def main():
         [sys.executable, "-m", "venv", "--clear", str(VENV)],
         # Dependency groups are read by pip 25.1 and later.
         [*INSTALL, "pip"],
-        [*INSTALL, "--group", "test", "--group", "build", "--editable", ".[book]"],
+        [*INSTALL, "--group", "test", "--group", "build", "--editable", f".[{EXTRAS}]"],
     ]
     for command in commands:
         if subprocess.call(command, cwd=ROOT, env=variables()):
