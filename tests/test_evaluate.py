@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from problems import AGENTS, CYCLE, affine, assert_close, network
 
-from peerflow import DGD, linearize, predict, train
+from peerflow import DGD, linearize, objectives, predict, train
 from peerflow.data import AgentData
 
 X = np.random.default_rng(11).normal(size=(30, 2))
@@ -88,3 +88,11 @@ def test_a_run_that_diverged_is_wrong_and_no_error():
     got = run.evaluate(X, one_hot(3))
     assert not np.isfinite(got.losses[-1]).any() and got.accuracy.shape == (301, AGENTS)
     assert np.isnan(run.outputs(X)[-1]).all() and (got.accuracy[-1] == 0).all()
+
+
+def test_outputs_of_one_shape_are_compiled_for_once():
+    outputs, y = np.ones((2, 7, 3)), np.eye(3)[[0] * 7]
+    first = objectives.evaluate(outputs, y).losses
+    compiled = objectives._means._cache_size()
+    assert_close(objectives.evaluate(0 * outputs, y).losses, first / 2)
+    assert objectives._means._cache_size() == compiled

@@ -251,17 +251,24 @@ def from_matrix(K: Float[np.ndarray, "n n"], tolerance: float):
 def cross_products(model: Model, theta0, x, x2, columns: Float[np.ndarray, "n2 b"]) -> Float[np.ndarray, "n b"]:
     r"""Return :math:`J(x) J(x_2)^\top` times some columns, with rows for all samples and outputs."""
     _checks.double_precision()
-    arrays = (jnp.asarray(each) for each in (theta0, x, x2, columns.T))
-    return np.asarray(_cross(model, *arrays)).T
+    count = columns.shape[1]
+    # Of blocks that grow, few widths are compiled for.
+    rows = np.zeros((1 << (count - 1).bit_length(), len(columns)))
+    rows[:count] = columns.T
+    return np.asarray(_cross(model, *map(jnp.asarray, (theta0, x, x2, rows)), count))[:count].T
 
 
 @partial(jax.jit, static_argnums=0)
-def _cross(model, theta0, x, x2, rows):
-    """Return the products with each of these rows."""
+def _cross(model, theta0, x, x2, rows, count):
+    """Return the products with each of the first rows, and zeros for the others."""
     back = _transposed(model, theta0, x2)
-    _, forward = jax.linearize(lambda theta: model.forward(theta, x), theta0)
+    outputs, forward = jax.linearize(lambda theta: model.forward(theta, x), theta0)
+
+    def put(k, products):
+        return products.at[k].set(forward(back(rows[k])).reshape(-1))
+
     # One by one: mapped at once, they would be slower, and take memory for as many vectors of parameters.
-    return jax.lax.map(lambda row: forward(back(row)).reshape(-1), rows)
+    return jax.lax.fori_loop(0, count, put, jnp.zeros((len(rows), outputs.size), outputs.dtype))
 
 
 def pulled_back(

@@ -7,6 +7,7 @@ Agent q's objective is :math:`L_q(\theta) = \frac1D \sum_i \ell(f(x_{q,i};\theta
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -125,11 +126,17 @@ def evaluate(outputs, y, loss: str | Callable = "mse") -> Evaluation:
     y = _checks.array("y", y, outputs.shape[-2:])
     loss_fn = loss_function(loss, y)
     flat = outputs.reshape(math.prod(outputs.shape[:-2]), *y.shape)
-    losses = jax.lax.map(lambda f: jnp.mean(loss_fn(f, y.astype(f.dtype))), flat)
+    losses = _means(loss_fn, flat, y.astype(flat.dtype))
     middle = 0.0 if loss == "binary_cross_entropy" else 0.5
     said, meant = (f[..., 0] > m if y.shape[-1] == 1 else f.argmax(axis=-1) for f, m in ((flat, middle), (y, 0.5)))
     right = (said == meant) & ~np.isnan(flat).any(axis=-1)
     return Evaluation(*(np.asarray(each).reshape(outputs.shape[:-2]) for each in (losses, right.mean(axis=-1))))
+
+
+@partial(jax.jit, static_argnums=0)
+def _means(loss_fn, outputs, y):
+    """Return the mean loss of each of these outputs, compiled once per loss and shape."""
+    return jax.lax.map(lambda f: jnp.mean(loss_fn(f, y)), outputs)
 
 
 LOSSES = {"mse": squared_error, "cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}
