@@ -10,6 +10,9 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHO
 unexport PYTHONDONTWRITEBYTECODE
 export JAX_PLATFORMS := cpu
 
+# As many tests beside each other as there are cores; but each takes memory, up to a few GB.
+workers := -n auto --maxprocesses 4
+
 # Two folders to build in, so that no target takes away what another made or works with.
 BOOK := _build/book
 TEST := _build/test
@@ -59,9 +62,9 @@ lab: environment  ## open JupyterLab on the book
 test: environment  ## library tests, every notebook against its stored outputs, the book without warnings
 	$(call alone,$(TEST))
 	@$(MAKE) --no-print-directory --jobs=2 lint test-pages
-	$(call timed,library tests,$(BIN)/python -m pytest -n 2 lib tests --ignore=tests/browser,Each failure is shown above.)
+	$(call timed,library tests,$(BIN)/python -m pytest $(workers) lib tests --ignore=tests/browser,Each failure is shown above.)
 	$(call timed,notebooks,$(nbval),If the change is meant: make notebooks.)
-	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser,Each fault names its page and the width.)
+	$(call timed,browser,env PEERFLOW_PAGES=$(TEST)/_build/html $(BIN)/python -m pytest $(workers) --dist worksteal tests/browser,Each fault names its page and the width.)
 
 # Beside lint, as each of the two keeps one core busy.
 test-pages: environment
@@ -76,7 +79,7 @@ format: environment  ## let ruff format the Python files and put their imports i
 
 newest: ## the library tests with the newest version of every package but neural-tangents, in .venv-newest
 	@$(PYTHON) tools/newest.py
-	.venv-newest/bin/python -m pytest -n 2 $(library_tests)
+	.venv-newest/bin/python -m pytest $(workers) $(library_tests)
 
 notebooks: environment  ## execute every notebook in place, and say which stored outputs moved
 	$(call alone,_build/notebooks)
@@ -113,7 +116,7 @@ library_tests = lib $(filter-out $(BOOK_TESTS:%=tests/test_%.py),$(wildcard test
 BOOK_TESTS := badge benchmarks book_extension cover environment execution harness% lint map pages pdf words
 
 # Every notebook is re-executed and held to its stored outputs: see book/conftest.py.
-nbval = $(BIN)/python -m pytest -n 2 --nbval book
+nbval = $(BIN)/python -m pytest $(workers) --nbval book
 
 environment:
 	@command -v $(PYTHON) >/dev/null || { echo "there is no $(PYTHON) here: name a Python 3.11 to 3.13, as in make PYTHON=python3.12" >&2; exit 1; }

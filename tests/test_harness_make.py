@@ -173,11 +173,14 @@ def venv(tmp_path, monkeypatch):
     where = tmp_path / ".venv"
     called = []
 
-    def call(command, env, cwd=None):
+    def call(command, env):
         called.append(command)
-        if "venv" in command:
-            lay_out(where)
+        lay_out(where)
         return 0
+
+    def done(commands):
+        called.extend(commands)
+        return True
 
     def lay_out(where, python=None):
         (where / "bin").mkdir(parents=True)
@@ -188,6 +191,7 @@ def venv(tmp_path, monkeypatch):
     for name, value in {**names, "SCRIPT": where / "bin/jupyter-book"}.items():
         monkeypatch.setattr(environment, name, value)
     monkeypatch.setattr(environment.subprocess, "call", call)
+    monkeypatch.setattr(environment, "_done", done)
     lay_out(where)
     (where / "ready").write_text(environment._digest())
     return where, called
@@ -215,15 +219,27 @@ def test_an_environment_that_cannot_work_is_made_anew(venv, capsys, change, said
     change(where)
     assert environment.main() is None
     assert said in capsys.readouterr().out and not (where / "old").exists()
-    assert ["venv" in command for command in called] == [True, False, False]
-    assert environment.main() is None and len(called) == 3
+    assert ["venv" in command for command in called] == [True, False, False, False]
+    assert environment.main() is None and len(called) == 4
 
 
 def test_an_environment_of_another_lock_is_brought_up_to_date(venv):
     where, called = venv
     with (where.parent / "requirements.lock").open("a") as lock:
         lock.write("# changed\n")
-    assert environment.main() is None and ["pip" in command for command in called] == [True, True]
+    assert environment.main() is None and ["pip" in command for command in called] == [True, True, True]
+
+
+def test_both_halves_are_the_lock(venv):
+    halves = [Path(half).read_text() for half in environment._halves()]
+    lock = (ROOT / "requirements.lock").read_text()
+    assert sorted("".join(halves).splitlines()) == sorted(lock.splitlines())
+    assert all(half[0] != " " and 80 < half.count("==") < 120 for half in halves)
+
+
+def test_an_installation_of_which_a_half_fails_is_not_done():
+    good, bad = ([sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 1))
+    assert environment._done([good, good]) and not environment._done([bad, good]) and not environment._done([good, bad])
 
 
 def test_settings_for_pip_do_not_put_packages_elsewhere(monkeypatch, tmp_path):

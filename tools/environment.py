@@ -9,6 +9,7 @@ one that is too old is told so.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,15 +50,27 @@ def _make():
         READY.unlink()
     # Nothing is compiled ahead of use: that keeps the environment small.
     install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
-    for what in (
-        ["--require-hashes", "--requirement", "requirements.lock"],
-        ["--no-build-isolation", "--editable", "."],
-    ):
-        if subprocess.call(install + what, cwd=str(ROOT), env=variables()):
-            return "the environment could not be made. Is the package index reachable? Run make again to go on."
+    locked = [install + ["--require-hashes", "--requirement", half] for half in _halves()]
+    if not (_done(locked) and _done([install + ["--no-build-isolation", "--editable", "."]])):
+        return "the environment could not be made. Is the package index reachable? Run make again to go on."
     READY.write_text(_digest())
     print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
     return None
+
+
+def _halves():
+    """Write the lock in two halves, and return their names: pip keeps one core busy, for a minute and more."""
+    requirements = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text().strip())
+    halves = [VENV / "locked-even.txt", VENV / "locked-odd.txt"]
+    for start, half in enumerate(halves):
+        half.write_text("\n".join(requirements[start::2]) + "\n")
+    return [str(half) for half in halves]
+
+
+def _done(commands):
+    """Run commands beside each other, and say whether all went well."""
+    running = [subprocess.Popen(command, cwd=str(ROOT), env=variables()) for command in commands]
+    return not any([process.wait() for process in running])
 
 
 def _unusable():
