@@ -32,26 +32,29 @@ def main():
     with open(ROOT / "_build" / "environment.lock", "w") as lock:
         # A second make waits, and then finds it made.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return None if READY.exists() and READY.read_text() == _digest() and not _unusable() else _make()
+        reason = _unusable()
+        return _make(reason) if reason else None
 
 
-def _make():
-    reason = _unusable() if VENV.exists() else None
-    if reason:
+def _make(reason):
+    if VENV.exists():
         print(f"{reason}: it is made anew", flush=True)
         shutil.rmtree(str(VENV))
     print("making .venv from requirements.lock; this takes a minute or two", flush=True)
     start = time.monotonic()
-    if not VENV.exists() and subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=variables()):
+    if subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=variables()):
         shutil.rmtree(str(VENV), ignore_errors=True)
         return "no virtual environment could be made: install Python's venv module"
-    # What is interrupted from here on is made anew next time.
-    if READY.exists():
-        READY.unlink()
+    pip = [str(PYTHON), "-m", "pip"]
     # Nothing is compiled ahead of use: that keeps the environment small.
-    install = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
-    locked = [install + ["--require-hashes", "--requirement", half] for half in _halves()]
-    if not (_done(locked) and _done([install + ["--no-build-isolation", "--editable", "."]])):
+    install = [*pip, "install", "--quiet", "--no-compile", "--no-deps"]
+    steps = [
+        # Python 3.11 brings one, and one half would replace it while the other reads what is there.
+        [[*pip, "uninstall", "-qq", "--yes", "setuptools"]],
+        [[*install, "--require-hashes", "--requirement", half] for half in _halves()],
+        [[*install, "--no-build-isolation", "--editable", "."]],
+    ]
+    if not all(_done(commands) for commands in steps):
         return "the environment could not be made. Is the package index reachable? Run make again to go on."
     READY.write_text(_digest())
     print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
@@ -82,6 +85,8 @@ def _unusable():
     # Scripts name their interpreter by its whole path, in the first or, if that is long, the second line.
     if str(PYTHON) not in SCRIPT.read_text()[:1000]:
         return f".venv was made in another folder than {ROOT}"
+    if READY.read_text() != _digest():
+        return ".venv was made from another lock"
     return None
 
 
