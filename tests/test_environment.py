@@ -110,7 +110,7 @@ def test_the_lock_is_for_the_pythons_tested_here(monkeypatch):
     assert [minor for minor in range(30) if allowed.contains(f"3.{minor}")][:3] == [11, 12, 13]
     for minor in range(8, 20):
         monkeypatch.setattr(environment.sys, "version_info", (3, minor, 1))
-        monkeypatch.setattr(environment, "_make", lambda: None)
+        monkeypatch.setattr(environment, "_make", lambda reason: None)
         monkeypatch.setattr(environment, "_unusable", lambda: "gone")
         assert (environment.main() is None) == (f"3.{minor}" in PYTHONS)
 

@@ -248,7 +248,7 @@ def exponential(system: System, times) -> Float[Array | np.ndarray, "time agents
     gaps, which = np.unique([float(f"{gap:.12g}") for gap in np.diff(order, prepend=0.0)], return_inverse=True)
     A, u = system.matrix(), system.input().reshape(-1)
     augmented = jnp.zeros((len(u) + 1,) * 2).at[:-1, :-1].set(A).at[:-1, -1].set(u)
-    # One after the other: from jaxlib 0.10 on, batches of matrices that are factorised beside each other may wait for
+    # One after the other: from jaxlib 0.10 on, batches of matrices that are factorized beside each other may wait for
     # each other without end.
     propagators = jax.lax.map(lambda gap: jax.scipy.linalg.expm(gap * augmented, max_squarings=64), gaps)
 
