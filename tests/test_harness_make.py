@@ -198,7 +198,16 @@ def venv(tmp_path, monkeypatch):
 
 
 def test_an_environment_that_fits_is_kept(venv):
-    assert environment.main() is None and not venv[1]
+    where, called = venv
+    assert environment.main() is None and not called
+    # So it is where another tool's settings change.
+    with (where.parent / "pyproject.toml").open("a") as project:
+        project.write("\n[tool.another]\n")
+    assert environment.main() is None and not called
+
+
+def depend(project):
+    project.write_text(project.read_text().replace("dependencies = [", 'dependencies = ["another",', 1))
 
 
 @pytest.mark.parametrize(
@@ -211,9 +220,10 @@ def test_an_environment_that_fits_is_kept(venv):
         ),
         (lambda where: (where / "ready").unlink(), "never finished"),
         # What the lock names no longer would stay.
-        (lambda where: (where.parent / "requirements.lock").write_text("jax==0\n"), "from another lock"),
+        (lambda where: (where.parent / "requirements.lock").write_text("jax==0\n"), "another requirements.lock"),
+        (lambda where: depend(where.parent / "pyproject.toml"), "or pyproject.toml"),
     ],
-    ids=["moved", "without its Python", "unfinished", "of another lock"],
+    ids=["moved", "without its Python", "unfinished", "of another lock", "with another dependency"],
 )
 def test_an_environment_that_cannot_work_is_made_anew(venv, capsys, change, said):
     where, called = venv

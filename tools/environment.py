@@ -86,13 +86,17 @@ def _unusable():
     if str(PYTHON) not in SCRIPT.read_text()[:1000]:
         return f".venv was made in another folder than {ROOT}"
     if READY.read_text() != _digest():
-        return ".venv was made from another lock"
+        return ".venv was made from another requirements.lock or pyproject.toml"
     return None
 
 
 def _digest():
-    named = b"".join((ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml"))
-    return hashlib.sha256(named).hexdigest() + "\n"
+    import tomllib  # an older Python has been told so by now
+
+    # The settings of other tools change nothing of what is installed.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = [project["build-system"], project["project"], project["tool"]["setuptools"]]
+    return hashlib.sha256((ROOT / "requirements.lock").read_bytes() + repr(installed).encode()).hexdigest() + "\n"
 
 
 def variables():
