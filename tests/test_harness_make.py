@@ -193,21 +193,22 @@ def venv(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.subprocess, "call", call)
     monkeypatch.setattr(environment, "_done", done)
     lay_out(where)
-    (where / "ready").write_text(environment._digest())
+    (where / "ready").write_text(environment._made_from())
     return where, called
 
 
 def test_an_environment_that_fits_is_kept(venv):
+    assert environment.main() is None and not venv[1]
+
+
+def test_a_changed_project_is_installed_again_and_nothing_else(venv):
     where, called = venv
-    assert environment.main() is None and not called
-    # So it is where another tool's settings change.
-    with (where.parent / "pyproject.toml").open("a") as project:
-        project.write("\n[tool.another]\n")
-    assert environment.main() is None and not called
-
-
-def depend(project):
-    project.write_text(project.read_text().replace("dependencies = [", 'dependencies = ["another",', 1))
+    (where / "old").touch()
+    with (where.parent / "pyproject.toml").open("a") as changed:
+        changed.write("# changed\n")
+    assert environment.main() is None and (where / "old").exists()
+    assert [command[-2:] for command in called] == [["--editable", "."]]
+    assert environment.main() is None and len(called) == 1
 
 
 @pytest.mark.parametrize(
@@ -221,9 +222,8 @@ def depend(project):
         (lambda where: (where / "ready").unlink(), "never finished"),
         # What the lock names no longer would stay.
         (lambda where: (where.parent / "requirements.lock").write_text("jax==0\n"), "another requirements.lock"),
-        (lambda where: depend(where.parent / "pyproject.toml"), "or pyproject.toml"),
     ],
-    ids=["moved", "without its Python", "unfinished", "of another lock", "with another dependency"],
+    ids=["moved", "without its Python", "unfinished", "of another lock"],
 )
 def test_an_environment_that_cannot_work_is_made_anew(venv, capsys, change, said):
     where, called = venv

@@ -23,6 +23,8 @@ PYTHON, READY, SCRIPT = VENV / "bin" / "python", VENV / "ready", VENV / "bin" / 
 _OTHERS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_BINARY", "PIP_DRY_RUN")
 _OTHERS += ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "VIRTUAL_ENV")
 
+_FAILED = "the environment could not be made. Is the package index reachable? Run make again to go on."
+
 
 def main():
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
@@ -33,7 +35,9 @@ def main():
         # A second make waits, and then finds it made.
         fcntl.flock(lock, fcntl.LOCK_EX)
         reason = _unusable()
-        return _make(reason) if reason else None
+        if reason:
+            return _make(reason)
+        return None if READY.read_text() == _made_from() else _install_library()
 
 
 def _make(reason):
@@ -45,20 +49,30 @@ def _make(reason):
     if subprocess.call([sys.executable, "-m", "venv", str(VENV)], env=variables()):
         shutil.rmtree(str(VENV), ignore_errors=True)
         return "no virtual environment could be made: install Python's venv module"
-    pip = [str(PYTHON), "-m", "pip"]
-    # Nothing is compiled ahead of use: that keeps the environment small.
-    install = [*pip, "install", "--quiet", "--no-compile", "--no-deps"]
-    steps = [
-        # Python 3.11 brings one, and one half would replace it while the other reads what is there.
-        [[*pip, "uninstall", "-qq", "--yes", "setuptools"]],
-        [[*install, "--require-hashes", "--requirement", half] for half in _halves()],
-        [[*install, "--no-build-isolation", "--editable", "."]],
-    ]
-    if not all(_done(commands) for commands in steps):
-        return "the environment could not be made. Is the package index reachable? Run make again to go on."
-    READY.write_text(_digest())
-    print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
+    # Python 3.11 brings a setuptools, and one half would replace it while the other reads what is there.
+    emptied = _done([_pip("uninstall", "-qq", "--yes", "setuptools")])
+    filled = emptied and _done([_install("--require-hashes", "--requirement", half) for half in _halves()])
+    failure = _install_library() if filled else _FAILED
+    if not failure:
+        print(f"environment: {time.monotonic() - start:.0f} s", flush=True)
+    return failure
+
+
+def _install_library():
+    """Install the library in place, as pyproject.toml says; what it needs is there, from the lock."""
+    if not _done([_install("--no-build-isolation", "--editable", ".")]):
+        return _FAILED
+    READY.write_text(_made_from())
     return None
+
+
+def _install(*what):
+    # Nothing is compiled ahead of use: that keeps the environment small.
+    return _pip("install", "--quiet", "--no-compile", "--no-deps", *what)
+
+
+def _pip(*arguments):
+    return [str(PYTHON), "-m", "pip", *arguments]
 
 
 def _halves():
@@ -85,18 +99,15 @@ def _unusable():
     # Scripts name their interpreter by its whole path, in the first or, if that is long, the second line.
     if str(PYTHON) not in SCRIPT.read_text()[:1000]:
         return f".venv was made in another folder than {ROOT}"
-    if READY.read_text() != _digest():
-        return ".venv was made from another requirements.lock or pyproject.toml"
+    if READY.read_text().splitlines()[:1] != _made_from().splitlines()[:1]:
+        return ".venv was made from another requirements.lock"
     return None
 
 
-def _digest():
-    import tomllib  # an older Python has been told so by now
-
-    # The settings of other tools change nothing of what is installed.
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    installed = [project["build-system"], project["project"], project["tool"]["setuptools"]]
-    return hashlib.sha256((ROOT / "requirements.lock").read_bytes() + repr(installed).encode()).hexdigest() + "\n"
+def _made_from():
+    """Return a line each for the lock, on which the packages depend, and for how the library is installed."""
+    named = [(ROOT / name).read_bytes() for name in ("requirements.lock", "pyproject.toml")]
+    return "".join(hashlib.sha256(each).hexdigest() + "\n" for each in named)
 
 
 def variables():
